@@ -1,0 +1,136 @@
+"""Watches what can serve: replica records on the flow Redis, or one upstream server.
+
+Both watchers keep a PoolView that requests read without waiting, and remember whether the engine
+has answered since this worker started.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from gateway import redis_keys
+from gateway.errors import EngineUnreachable, FlowUnavailable
+from gateway.pools import Pool, PoolView
+from gateway.redis_client import FlowRedis
+from gateway.replica_record import Replica, parse_record
+from gateway.upstream import Upstream
+
+log = structlog.get_logger(__name__)
+
+REFRESH_S = 1.0
+# A model whose serving is gone stays known for ten minutes: callers get 503, not 404.
+_MODEL_REMEMBERED_MS = 600_000
+# A restarted flow Redis is empty until the replicas' next records, a second later; until then the
+# last view holds. Five seconds is the records' own TTL.
+_EMPTY_FLOW_GRACE_S = 5.0
+
+
+class Capacity(Protocol):
+    """A watcher of what can serve."""
+
+    view: PoolView
+    engine_answered: bool
+
+    async def watch(self) -> None:
+        """Refreshes the view until cancelled."""
+
+
+class FlowCapacity:
+    """The records that Floodgate's own replicas publish once a second."""
+
+    def __init__(
+        self, flow: FlowRedis, upstream: Upstream, *, clock: Callable[[], float]
+    ) -> None:
+        self._flow = flow
+        self._upstream = upstream
+        self._clock = clock
+        self._last_filled_at = clock()
+        self.view = PoolView()
+        self.engine_answered = False
+
+    async def watch(self) -> None:
+        while True:
+            try:
+                await self.refresh()
+            except FlowUnavailable as error:
+                # The last view holds: the engines are most likely still there.
+                log.warning("capacity_unreadable", error=str(error))
+            await asyncio.sleep(REFRESH_S)
+
+    async def refresh(self) -> None:
+        """One look at the flow Redis.
+
+        Raises:
+            FlowUnavailable: it did not answer; the view is as before.
+        """
+        models: list[str] = await self._flow.run(
+            "read_models", (redis_keys.MODELS,), (_MODEL_REMEMBERED_MS,)
+        )
+        by_model = {model: Pool(model, await self._replicas_of(model)) for model in models}
+        now = self._clock()
+        if by_model:
+            self._last_filled_at = now
+        elif now - self._last_filled_at < _EMPTY_FLOW_GRACE_S:
+            return
+        self.view = PoolView(by_model)
+        if not self.engine_answered:
+            await self._probe()
+
+    async def _replicas_of(self, model: str) -> tuple[Replica, ...]:
+        texts: list[str] = await self._flow.run(
+            "read_replicas",
+            (redis_keys.replica_index(model),),
+            (redis_keys.replica_record_prefix(model),),
+        )
+        return tuple(replica for text in texts if (replica := parse_record(text)) is not None)
+
+    async def _probe(self) -> None:
+        for pool in self.view.pools():
+            for replica in pool.running:
+                try:
+                    await self._upstream.list_models(replica.url)
+                except EngineUnreachable as error:
+                    log.warning("replica_unreachable", replica=replica.replica_id, error=str(error))
+                else:
+                    self.engine_answered = True
+                    return
+
+
+class UpstreamCapacity:
+    """One OpenAI-compatible server with a fixed number of slots."""
+
+    # Its list of models is both the probe and the news; five seconds keep it cheap.
+    _REFRESH_S = 5.0
+
+    def __init__(self, upstream: Upstream, *, url: str, slots: int) -> None:
+        self._upstream = upstream
+        self._url = url
+        self._slots = slots
+        self.view = PoolView()
+        self.engine_answered = False
+
+    async def watch(self) -> None:
+        while True:
+            await self.refresh()
+            await asyncio.sleep(self._REFRESH_S if self.engine_answered else REFRESH_S)
+
+    async def refresh(self) -> None:
+        """Asks the server for its models; while it is silent its models stay, without slots."""
+        try:
+            models = await self._upstream.list_models(self._url)
+        except EngineUnreachable as error:
+            log.warning("upstream_unreachable", url=self._url, error=str(error))
+            self.view = PoolView({model: Pool("upstream") for model in self.view.by_model})
+            return
+        self.engine_answered = True
+        replica = Replica(
+            model="upstream",
+            replica_id="upstream",
+            url=self._url,
+            state="running",
+            slots=self._slots,
+        )
+        pool = Pool("upstream", (replica,))
+        self.view = PoolView(dict.fromkeys(models, pool))

@@ -1,0 +1,126 @@
+"""Errors of the gateway.
+
+    GatewayError
+    ├── FlowUnavailable            the flow Redis did not answer in time
+    ├── ClientGone                 the caller hung up; nobody is left to answer
+    ├── EngineUnreachable          no byte of an answer came; another replica may be tried
+    ├── EngineBroken               the answer broke off after its first byte
+    └── ApiError                   what a caller is told, with status and code
+        ├── InvalidRequest         400
+        ├── AuthenticationFailed   401  missing, malformed, unknown or revoked key
+        ├── NotFound               404  no such path or model
+        ├── MethodNotAllowed       405
+        ├── RequestTimeout         408
+        ├── BodyTooLarge           413
+        ├── RateLimited            429  the caller's quota
+        ├── EngineFailed           502  the engine answered with an error of its own
+        ├── Unavailable            503  our capacity: engine, ledger or slots
+        └── StreamLifeExceeded     504
+
+429 always means "your quota", 503 always means "our capacity".
+"""
+
+from collections.abc import Mapping
+
+
+class GatewayError(Exception):
+    """Root of this package's errors."""
+
+
+class FlowUnavailable(GatewayError):
+    """The flow Redis is gone, slow or answers with an error."""
+
+
+class ClientGone(GatewayError):
+    """The caller closed its connection."""
+
+
+class EngineUnreachable(GatewayError):
+    """The replica gave no byte of an answer."""
+
+
+class EngineBroken(GatewayError):
+    """The replica's answer broke off after its first byte."""
+
+
+class ApiError(GatewayError):
+    """An answer to the caller, rendered in the shape of the endpoint that it called."""
+
+    status_code: int = 500
+    type: str = "server_error"
+    code: str = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.param = param
+        self.headers: dict[str, str] = dict(headers or {})
+
+
+class InvalidRequest(ApiError):
+    status_code = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class AuthenticationFailed(ApiError):
+    status_code = 401
+    # OpenAI answers 401 with this type; the SDKs look at the status alone.
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class NotFound(ApiError):
+    status_code = 404
+    type = "invalid_request_error"
+    code = "unknown_url"
+
+
+class MethodNotAllowed(ApiError):
+    status_code = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class RequestTimeout(ApiError):
+    status_code = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class BodyTooLarge(ApiError):
+    status_code = 413
+    type = "invalid_request_error"
+    code = "body_too_large"
+
+
+class RateLimited(ApiError):
+    status_code = 429
+    type = "requests"
+    code = "rate_limit_requests"
+
+
+class EngineFailed(ApiError):
+    status_code = 502
+    type = "server_error"
+    code = "engine_error"
+
+
+class Unavailable(ApiError):
+    status_code = 503
+    type = "server_error"
+    code = "no_capacity"
+
+
+class StreamLifeExceeded(ApiError):
+    status_code = 504
+    type = "server_error"
+    code = "stream_life_exceeded"

@@ -1,0 +1,77 @@
+"""Prometheus metrics, right across worker processes (prometheus_client's multiprocess mode).
+
+No label holds anything a caller chooses freely: models and plans are ours, accounts never appear.
+"""
+
+import os
+from pathlib import Path
+
+import psutil
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+# From a cached answer to the longest generation of a minute or more.
+_DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+REQUESTS = Counter(
+    "floodgate_requests_total", "Requests answered.", ("endpoint", "status", "code")
+)
+REQUESTS_ACTIVE = Gauge(
+    "floodgate_requests_active", "Requests under way.", multiprocess_mode="livesum"
+)
+DURATION = Histogram(
+    "floodgate_request_duration_seconds",
+    "From the request's headers to the answer's last byte.",
+    ("endpoint",),
+    buckets=_DURATION_BUCKETS,
+)
+TTFT = Histogram(
+    "floodgate_ttft_seconds",
+    "From the request's headers to the engine's first byte.",
+    ("endpoint",),
+    buckets=_DURATION_BUCKETS,
+)
+DISCONNECTS = Counter(
+    "floodgate_client_disconnects_total", "Callers who hung up, by what they hung up in.", ("state",)
+)
+ENGINE_FAULTS = Counter(
+    "floodgate_engine_faults_total", "Replicas that gave no answer, or broke one off.", ("kind",)
+)
+FLOW_FALLBACKS = Counter(
+    "floodgate_flow_fallbacks_total",
+    "Decisions taken from the worker's local share because the flow Redis did not answer.",
+    ("kind",),
+)
+SLOTS_HELD = Gauge(
+    "floodgate_slots_held", "Slots in use.", ("pool",), multiprocess_mode="livesum"
+)
+SLOTS_CAPACITY = Gauge(
+    "floodgate_slots_capacity", "Slots that running replicas offer.", ("pool",),
+    multiprocess_mode="livemax",
+)
+
+
+def render() -> bytes:
+    """All workers' metrics in Prometheus's text format."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:  # one worker by itself, as in tests
+        return generate_latest(REGISTRY)
+    _forget_dead_workers(Path(folder))
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """Gauges of workers that are gone must not count; their counters do."""
+    pids = {int(file.stem.rpartition("_")[2]) for file in folder.glob("gauge_live*_*.db")}
+    for pid in pids:
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

@@ -1,0 +1,61 @@
+"""Which models there are and which replicas can serve them, as this worker last saw it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.errors import NotFound, Unavailable
+from gateway.replica_record import Replica
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Replicas that share one count of slots: those of one model, or one upstream server.
+
+    `name` is the tag of the pool's keys on the flow Redis. `endpoints` empty means that the
+    engine decides itself what it can do.
+    """
+
+    name: str
+    replicas: tuple[Replica, ...] = ()
+
+    @property
+    def running(self) -> tuple[Replica, ...]:
+        return tuple(r for r in self.replicas if r.state == "running" and r.slots > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """Model name -> pool. Replaced as a whole by whoever watches capacity."""
+
+    by_model: Mapping[str, Pool] = field(default_factory=dict)
+
+    def pools(self) -> tuple[Pool, ...]:
+        return tuple({pool.name: pool for pool in self.by_model.values()}.values())
+
+    def pool_for(self, model: str, endpoint: str) -> Pool:
+        """The pool that serves the model at the endpoint (`chat/completions`, …).
+
+        Raises:
+            NotFound: no such model, or the model cannot do this endpoint.
+            Unavailable: no model has been announced yet.
+        """
+        pool = self.by_model.get(model)
+        if pool is None:
+            if not self.by_model:
+                raise Unavailable(
+                    "No model is being served yet. Try again shortly.",
+                    headers={"retry-after": "5", "x-should-retry": "true"},
+                )
+            raise NotFound(
+                f"The model '{model[:200]}' does not exist. GET /v1/models lists those that do.",
+                code="model_not_found",
+                param="model",
+            )
+        able = [r for r in pool.replicas if not r.endpoints or endpoint in r.endpoints]
+        if pool.replicas and not able:
+            raise NotFound(
+                f"The model '{model[:200]}' cannot do /v1/{endpoint}.",
+                code="endpoint_not_supported",
+                param="model",
+            )
+        return pool

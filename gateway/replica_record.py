@@ -1,0 +1,39 @@
+"""The replica record, version 1, as serving publishes it (docs/architecture.md). Pure."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class EngineState(BaseModel):
+    """What vLLM says of itself at the replica."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    running: int = 0
+    waiting: int = 0
+    kv_use: float = 0.0
+
+
+class Replica(BaseModel):
+    """One engine that requests can be sent to."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: Literal[1] = 1
+    model: str
+    replica_id: str = Field(min_length=1)
+    url: str = Field(pattern=r"^https?://")
+    state: Literal["starting", "running", "draining"]
+    slots: int = Field(ge=0)
+    context_tokens_max: int | None = None
+    endpoints: frozenset[str] = frozenset()
+    engine: EngineState = EngineState()
+
+
+def parse_record(text: str) -> Replica | None:
+    """The replica of a record, or None when the record is of another version or broken."""
+    try:
+        return Replica.model_validate_json(text)
+    except ValidationError:
+        return None

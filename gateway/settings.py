@@ -1,0 +1,86 @@
+"""The gateway's settings: read once from FLOODGATE_* at start, frozen, passed down."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class GatewaySettings(BaseSettings):
+    """Everything that the gateway can be told.
+
+    Raises:
+        pydantic.ValidationError: a value is missing, malformed or out of bounds.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FLOODGATE_", frozen=True, extra="ignore")
+
+    host: str = Field("0.0.0.0", description="Address the gateway listens on.")  # noqa: S104 - the one public door
+    port: int = Field(8000, ge=1, le=65535, description="Port the gateway listens on.")
+    workers: int = Field(1, ge=1, le=64, description="Gateway worker processes.")
+
+    ledger_url: str = Field(description="Ledger Redis: codes, accounts, keys. redis://…")
+    flow_url: str = Field(description="Flow Redis: rate limits, slots, capacity. redis://…")
+    flow_deadline_s: float = Field(
+        0.25, gt=0, le=10, description="Longest wait for one answer of the flow Redis."
+    )
+
+    engine_secret: str = Field(
+        "", description="Secret between gateway and replicas; made at random by `floodgate up`."
+    )
+    upstream_url: str = Field(
+        "",
+        description="An OpenAI-compatible server to put the gate in front of, instead of "
+        "Floodgate's own replicas. http://host:port, without /v1.",
+    )
+    upstream_api_key: str = Field("", description="Bearer key that FLOODGATE_UPSTREAM_URL wants.")
+    slots: int = Field(
+        64, ge=1, description="How many requests FLOODGATE_UPSTREAM_URL may run at once."
+    )
+
+    requests_per_minute: int = Field(
+        600, ge=1, description="Requests an account may make a minute."
+    )
+    key_cache_s: float = Field(
+        5.0, ge=0, le=300, description="How long a worker trusts a key that it has looked up."
+    )
+    key_stale_s_max: float = Field(
+        300.0, ge=0, description="How long known keys go on while the ledger is gone."
+    )
+
+    body_bytes_max: int = Field(
+        4 * 1024 * 1024, ge=1024, description="Largest request body, in bytes."
+    )
+    header_bytes_max: int = Field(
+        32 * 1024, ge=1024, description="Largest request line and headers together, in bytes."
+    )
+    header_time_s_max: float = Field(
+        10.0, gt=0, description="Longest time a client may take to send its headers."
+    )
+    body_time_s_max: float = Field(
+        30.0, gt=0, description="Longest time a client may take to send its body."
+    )
+    stream_life_s_max: float = Field(
+        600.0, gt=0, description="Longest life of one answer, from dispatch to its last byte."
+    )
+    keep_alive_s: int = Field(75, ge=1, description="How long an idle connection is kept.")
+    drain_s_max: int = Field(
+        5, ge=0, description="Longest time running answers get to finish when the gateway stops."
+    )
+
+    metrics_token: str = Field(
+        "",
+        description="Bearer token for /metrics. Without it only loopback may read /metrics.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="JSON lines, or text for people; auto: text on a terminal."
+    )
+
+    @model_validator(mode="after")
+    def _upstream_has_a_scheme(self) -> "GatewaySettings":
+        if self.upstream_url and not self.upstream_url.startswith(("http://", "https://")):
+            raise ValueError("FLOODGATE_UPSTREAM_URL must start with http:// or https://")
+        return self
