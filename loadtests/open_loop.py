@@ -1,0 +1,262 @@
+"""A client that sends at a constant rate, however slow the answers are.
+
+Run as a process of its own, pinned to a core: `python -m loadtests.open_loop --help`. It prints
+one JSON object.
+
+Every request has a time at which it is due. Its latency counts from then, not from when a
+connection was free, so that a stall is charged to every request that it held up. The loop is bare
+epoll: asyncio's timers tick in milliseconds, as coarse as the latencies to be told apart.
+"""
+
+import argparse
+import gc
+import json
+import select
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from loadtests.percentiles import percentile
+
+RECEIVE_BYTES = 262_144
+ANSWER_S_MAX = 30.0
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+
+
+class Connection:
+    """A keep-alive connection with at most one request on it."""
+
+    __slots__ = ("body_bytes_left", "due_at_s", "first_byte_at_s", "head", "is_chunked", "socket")
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.begin(0.0)
+
+    def begin(self, due_at_s: float) -> None:
+        """Forget the last response and expect the next."""
+        self.due_at_s = due_at_s
+        self.first_byte_at_s = 0.0
+        self.head = b""
+        self.is_chunked = False
+        self.body_bytes_left = -1
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes in; True when the response is whole.
+
+        Raises:
+            ValueError: the status is not 200, or the body's length is not told.
+        """
+        if self.body_bytes_left < 0 and not self.is_chunked:
+            self.head += data
+            end = self.head.find(b"\r\n\r\n")
+            if end < 0:
+                return False
+            data = self.head[end + 4 :]
+            self._read_head(self.head[:end])
+            self.head = b""
+        if self.is_chunked:
+            # The canned bodies never hold these bytes, so that only the last chunk matches.
+            self.head = (self.head + data)[-len(LAST_CHUNK) :]
+            return self.head == LAST_CHUNK
+        self.body_bytes_left -= len(data)
+        return self.body_bytes_left <= 0
+
+    def _read_head(self, head: bytes) -> None:
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise ValueError(f"refused: {head[:200]!r}")
+        lowered = head.lower()
+        at = lowered.find(b"\r\ncontent-length:")
+        if at >= 0:
+            self.body_bytes_left = int(lowered[at + 17 :].split(b"\r\n", 1)[0])
+        elif b"\r\ntransfer-encoding: chunked" in lowered:
+            self.is_chunked = True
+        else:
+            raise ValueError(f"a body without an end: {head[:200]!r}")
+
+
+@dataclass(frozen=True)
+class OpenLoopResult:
+    """Latencies of one run, counted from when each request was due."""
+
+    rate_per_s: float
+    sent: int
+    answered: int
+    failed: int
+    connections: int
+    first_byte_p50_ms: float
+    first_byte_p99_ms: float
+    latency_p50_ms: float
+    latency_p90_ms: float
+    latency_p99_ms: float
+    latency_max_ms: float
+    send_delay_p99_ms: float
+    """How late the client itself sent: its own noise, part of every latency."""
+
+
+class OpenLoop:
+    """One run at a constant rate over a pool of connections that grows as needed."""
+
+    def __init__(
+        self, address: tuple[str, int], request: bytes, rate_per_s: float, connections_max: int
+    ) -> None:
+        self._address = address
+        self._request = request
+        self._rate_per_s = rate_per_s
+        self._connections_max = connections_max
+        self._epoll = select.epoll()
+        self._open: dict[int, Connection] = {}
+        self._idle: deque[Connection] = deque()
+        self._waiting: deque[float] = deque()
+        self._latencies_s: list[float] = []
+        self._first_bytes_s: list[float] = []
+        self._send_delays_s: list[float] = []
+        self._failed = 0
+
+    def run(self, warm_up_s: float, duration_s: float) -> OpenLoopResult:
+        """Send for `warm_up_s` uncounted and `duration_s` counted seconds."""
+        for _ in range(min(32, self._connections_max)):
+            self._idle.append(self._connect())
+        started = time.perf_counter()
+        count_from_s = started + warm_up_s
+        total = round((warm_up_s + duration_s) * self._rate_per_s)
+        sent = 0
+        give_up_at_s = started + warm_up_s + duration_s + ANSWER_S_MAX
+        while True:
+            now = time.perf_counter()
+            while sent < total and started + sent / self._rate_per_s <= now:
+                self._waiting.append(started + sent / self._rate_per_s)
+                sent += 1
+            self._send_waiting(count_from_s)
+            is_over = sent == total and not self._waiting and len(self._idle) == len(self._open)
+            if is_over or now > give_up_at_s:
+                break
+            due_at_s = started + sent / self._rate_per_s if sent < total else now + 0.05
+            self._receive(max(0.0, due_at_s - time.perf_counter()), count_from_s)
+        return self._result(total - round(warm_up_s * self._rate_per_s))
+
+    def _connect(self) -> Connection:
+        connection = Connection(self._address)
+        self._open[connection.socket.fileno()] = connection
+        self._epoll.register(connection.socket.fileno(), select.EPOLLIN)
+        return connection
+
+    def _send_waiting(self, count_from_s: float) -> None:
+        while self._waiting:
+            if self._idle:
+                connection = self._idle.pop()
+            elif len(self._open) < self._connections_max:
+                connection = self._connect()
+            else:
+                return
+            due_at_s = self._waiting.popleft()
+            connection.begin(due_at_s)
+            if due_at_s >= count_from_s:
+                self._send_delays_s.append(time.perf_counter() - due_at_s)
+            try:
+                sent_bytes = connection.socket.send(self._request)
+            except OSError:
+                sent_bytes = -1
+            if sent_bytes != len(self._request):
+                self._drop(connection, count_from_s)
+
+    def _receive(self, wait_s: float, count_from_s: float) -> None:
+        # select() takes microseconds where epoll_wait() takes milliseconds.
+        if not select.select([self._epoll], [], [], wait_s)[0]:
+            return
+        for number, _ in self._epoll.poll(0):
+            connection = self._open[number]
+            try:
+                data = connection.socket.recv(RECEIVE_BYTES)
+                is_whole = bool(data) and connection.feed(data)
+            except (OSError, ValueError) as error:
+                print(error, file=sys.stderr)
+                data, is_whole = b"", False
+            now = time.perf_counter()
+            if not data:
+                self._drop(connection, count_from_s)
+                continue
+            if not connection.first_byte_at_s:
+                connection.first_byte_at_s = now
+            if is_whole:
+                if connection.due_at_s >= count_from_s:
+                    self._latencies_s.append(now - connection.due_at_s)
+                    self._first_bytes_s.append(connection.first_byte_at_s - connection.due_at_s)
+                self._idle.append(connection)
+
+    def _drop(self, connection: Connection, count_from_s: float) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+        elif connection.due_at_s >= count_from_s:
+            self._failed += 1
+        del self._open[connection.socket.fileno()]
+        self._epoll.unregister(connection.socket.fileno())
+        connection.socket.close()
+
+    def _result(self, sent: int) -> OpenLoopResult:
+        latencies_ms = sorted(value * 1e3 for value in self._latencies_s) or [float("inf")]
+        first_bytes_ms = sorted(value * 1e3 for value in self._first_bytes_s) or [float("inf")]
+        delays_ms = sorted(value * 1e3 for value in self._send_delays_s) or [float("inf")]
+        return OpenLoopResult(
+            rate_per_s=self._rate_per_s,
+            sent=sent,
+            answered=len(self._latencies_s),
+            failed=self._failed,
+            connections=len(self._open),
+            first_byte_p50_ms=percentile(first_bytes_ms, 50),
+            first_byte_p99_ms=percentile(first_bytes_ms, 99),
+            latency_p50_ms=percentile(latencies_ms, 50),
+            latency_p90_ms=percentile(latencies_ms, 90),
+            latency_p99_ms=percentile(latencies_ms, 99),
+            latency_max_ms=latencies_ms[-1],
+            send_delay_p99_ms=percentile(delays_ms, 99),
+        )
+
+
+def format_request(url: str, headers: Sequence[str], body: bytes) -> bytes:
+    """A POST in HTTP/1.1; `headers` as "Name: value"."""
+    parts = urlsplit(url)
+    lines = [
+        f"POST {parts.path} HTTP/1.1",
+        f"Host: {parts.netloc}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def main() -> None:
+    """Read the command line, run, print the result as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.open_loop", description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--body-file", type=Path, required=True)
+    parser.add_argument("--header", action="append", default=[], help='"Name: value"')
+    parser.add_argument("--rate-per-s", type=float, required=True)
+    parser.add_argument("--duration-s", type=float, default=10.0)
+    parser.add_argument("--warm-up-s", type=float, default=1.0)
+    parser.add_argument("--connections-max", type=int, default=512)
+    options = parser.parse_args()
+    parts = urlsplit(options.url)
+    request = format_request(options.url, options.header, options.body_file.read_bytes())
+    loop = OpenLoop(
+        (parts.hostname or "127.0.0.1", parts.port or 80),
+        request,
+        options.rate_per_s,
+        options.connections_max,
+    )
+    # A collection would show up as the server's latency.
+    gc.freeze()
+    gc.disable()
+    result = loop.run(options.warm_up_s, options.duration_s)
+    print(json.dumps({name: getattr(result, name) for name in result.__dataclass_fields__}))
+
+
+if __name__ == "__main__":
+    main()
