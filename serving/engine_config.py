@@ -1,0 +1,120 @@
+"""From settings to what vLLM and Ray Serve are started with; one place for CPU and GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from serving.accelerator import Accelerator
+from serving.cores import threads_per_replica
+from serving.model_folder import is_local
+from serving.settings import ServingSettings
+
+# Slots are vLLM's max_num_seqs: what one step can batch. Two cores gain nothing beyond 32.
+CPU_SLOTS_DEFAULT = 32
+GPU_SLOTS_DEFAULT = 256
+
+# SmolLM2-135M takes 23 KiB a token: 2 GiB hold 32 slots of 2,900 tokens.
+CPU_KV_CACHE_GIB_DEFAULT = 2.0
+
+# vLLM checks this share against the memory that is free when it starts, even where the KV cache
+# has a fixed size: its 0.92 fails beside anything else that runs.
+CPU_MEMORY_SHARE = 0.05
+
+GIB = 2**30
+
+
+def model_source(model: str) -> str:
+    """A folder's path with the home folder written out, or the hub name as it is."""
+    return str(Path(model).expanduser()) if is_local(model) else model
+
+
+def slots_of(settings: ServingSettings, accelerator: Accelerator) -> int:
+    """Requests that one replica runs at once."""
+    default = GPU_SLOTS_DEFAULT if accelerator == "gpu" else CPU_SLOTS_DEFAULT
+    return settings.replica_slots or default
+
+
+def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dict[str, Any]:
+    """vLLM's engine arguments. The operator's FLOODGATE_ENGINE_ARGS win over ours."""
+    eager = settings.engine_eager
+    arguments: dict[str, Any] = {
+        "max_num_seqs": slots_of(settings, accelerator),
+        "tensor_parallel_size": settings.tensor_parallel,
+        "enable_prefix_caching": True,
+        "enable_chunked_prefill": True,
+        "enforce_eager": accelerator == "cpu" if eager is None else eager,
+        # The log line of each request holds its prompt.
+        "enable_log_requests": False,
+    }
+    kv_cache_gib = settings.kv_cache_gib
+    if accelerator == "cpu":
+        kv_cache_gib = kv_cache_gib or CPU_KV_CACHE_GIB_DEFAULT
+        arguments["gpu_memory_utilization"] = CPU_MEMORY_SHARE
+    else:
+        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+    if kv_cache_gib is not None:
+        arguments["kv_cache_memory_bytes"] = int(kv_cache_gib * GIB)
+    if settings.context_tokens_max is not None:
+        arguments["max_model_len"] = settings.context_tokens_max
+    if settings.tool_call_parser is not None:
+        arguments["tool_call_parser"] = settings.tool_call_parser
+        arguments["enable_auto_tool_choice"] = True
+    return arguments | settings.engine_args
+
+
+def replica_cpus(settings: ServingSettings, cores: int) -> int:
+    """Cores that Ray sets aside for a CPU replica when it places it."""
+    return threads_per_replica(
+        cores=cores, replicas=settings.replicas, threads=settings.cpu_threads
+    )
+
+
+def placement_bundles(
+    settings: ServingSettings, accelerator: Accelerator, cores: int
+) -> list[dict[str, float]]:
+    """What Ray has to find for one replica; the first bundle is where the replica itself runs."""
+    if accelerator == "gpu":
+        first, other = {"CPU": 1.0, "GPU": 1.0}, {"GPU": 1.0}
+        return [first] + [dict(other) for _ in range(settings.tensor_parallel - 1)]
+    return [{"CPU": float(replica_cpus(settings, cores))}]
+
+
+def deployment_options(
+    settings: ServingSettings, accelerator: Accelerator, cores: int
+) -> dict[str, Any]:
+    """The options of the Ray Serve deployment."""
+    return {
+        "name": settings.served_name.replace("/", "--"),
+        "num_replicas": settings.replicas,
+        # Admission counts slots; Ray's own limit must never be the one that refuses.
+        "max_ongoing_requests": 1_000_000,
+        # One try: the second would fail with the same words a minute later.
+        "max_constructor_retry_count": 1,
+        "health_check_period_s": 2,
+        "health_check_timeout_s": 10,
+        # A replica that is scaled away lets its longest answer finish.
+        "graceful_shutdown_timeout_s": settings.stream_life_s_max,
+        "graceful_shutdown_wait_loop_s": 0.2,
+        "placement_group_bundles": placement_bundles(settings, accelerator, cores),
+        "placement_group_strategy": "PACK",
+        "ray_actor_options": {"num_cpus": 1},
+        "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
+    }
+
+
+def llm_config_arguments(
+    settings: ServingSettings, accelerator: Accelerator, cores: int
+) -> dict[str, Any]:
+    """The arguments of ray.serve.llm.LLMConfig, less the callback."""
+    return {
+        "model_loading_config": {
+            "model_id": settings.served_name,
+            "model_source": model_source(settings.model),
+        },
+        "engine_kwargs": engine_arguments(settings, accelerator),
+        "accelerator_config": {"kind": accelerator},
+        "placement_group_config": {"bundles": placement_bundles(settings, accelerator, cores)},
+        # With it on, vLLM's metrics go to Ray's agent instead of the replica's registry.
+        "log_engine_metrics": False,
+    }

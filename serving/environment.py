@@ -1,0 +1,94 @@
+"""The environment that Ray and vLLM are started in. Set before either is imported.
+
+Ray's daemons, its workers and vLLM's processes inherit it from the process that starts them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from serving.cores import NOBIND
+from serving.model_folder import is_local
+from serving.settings import ServingSettings
+from serving.tls import Certificates
+
+RUN_MARK = "FLOODGATE_SERVING_RUN"
+"""Carried by every process of a run; its value is the run's folder."""
+
+
+def run_environment(
+    settings: ServingSettings, *, run_folder: Path, certificates: Certificates, token: str
+) -> dict[str, str]:
+    """All variables of one run. `token` is what Ray's own processes show each other."""
+    return {
+        RUN_MARK: str(run_folder),
+        **_closed_sockets(certificates, token),
+        **_request_path(settings),
+        **_engine(settings),
+        **_quiet(settings),
+    }
+
+
+def _closed_sockets(certificates: Certificates, token: str) -> dict[str, str]:
+    return {
+        # Despite its name: on one machine this binds GCS, raylet and workers to 127.0.0.1.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # The replica's gRPC port binds to every interface and unpickles what it is sent: mutual
+        # TLS keeps everybody without this run's certificate out.
+        "RAY_USE_TLS": "1",
+        "RAY_TLS_CA_CERT": str(certificates.authority),
+        "RAY_TLS_SERVER_CERT": str(certificates.certificate),
+        "RAY_TLS_SERVER_KEY": str(certificates.key),
+        # Ray 2.60 makes a token by itself, but keeps it in the home folder for every later run.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+        # vLLM and gloo would pick the address of the first outward interface.
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_LOOPBACK_IP": "127.0.0.1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+
+
+def _request_path(settings: ServingSettings) -> dict[str, str]:
+    return {
+        # Each replica serves vLLM's whole HTTP API on a port of its own, with no proxy before it.
+        "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(settings.replica_ports.start),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(settings.replica_ports.stop),
+        # vLLM runs on the loop that reads the sockets: saves a hop per event, and is the half of
+        # hearing hang-ups (the other is the gateway's x-request-disconnect-disabled header).
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        # No load balancer has to learn that a replica goes: its record says so at once.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        # Ports are held back only for a proxy that still routes to them.
+        "RAY_SERVE_PORT_QUARANTINE_S": "0",
+        # Ray starts its workers at nice 15, behind everything else on the machine.
+        "RAY_worker_niceness": "0",
+    }
+
+
+def _engine(settings: ServingSettings) -> dict[str, str]:
+    home = settings.home.expanduser()
+    environment = {
+        # Never vLLM's default, which binds every replica to the same cores; each replica sets
+        # its own value before its engine starts.
+        "VLLM_CPU_OMP_THREADS_BIND": NOBIND,
+        # Compiled code outlives the run: 110 s the first time, a fraction of it afterwards.
+        "VLLM_CACHE_ROOT": str(home / "cache" / "vllm"),
+        "TORCHINDUCTOR_CACHE_DIR": str(home / "cache" / "inductor"),
+    }
+    if is_local(settings.model):
+        # A folder needs no hub, and looking for one on a closed network takes minutes.
+        environment["HF_HUB_OFFLINE"] = "1"
+    return environment
+
+
+def _quiet(settings: ServingSettings) -> dict[str, str]:
+    return {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": settings.log_level.upper(),
+        "VLLM_LOGGING_COLOR": "0",
+        # Identical lines of several workers are shown as they come; an engine's last words count.
+        "RAY_DEDUP_LOGS": "0",
+    }

@@ -1,0 +1,131 @@
+"""Publishing one replica's record on the flow Redis, once a second, whatever happens to Redis.
+
+The publisher has a thread of its own: vLLM's start blocks the replica's event loop for longer
+than a record lives. Redis being gone, slow or restarted costs records, never a request: each call
+has a deadline, failures are logged when they begin and when they end, and the next second tries
+again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from importlib import resources
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from serving import redis_keys
+
+RECORD_LIFE_MS = 5000
+"""A replica that is silent for so long is taken for gone: five missed records."""
+
+PUBLISH_PERIOD_S = 1.0
+
+# Below the period, so that a Redis that stands still costs one record and not two.
+REDIS_TIMEOUT_S = 0.8
+
+_log = logging.getLogger(__name__)
+
+
+def _script(name: str) -> str:
+    return resources.files("serving").joinpath("lua", name).read_text(encoding="utf-8")
+
+
+class RecordStore:
+    """The replica's three keys on the flow Redis. Raises redis.RedisError."""
+
+    def __init__(self, flow_url: str, *, model: str, replica_id: str) -> None:
+        # One try per call: the next second is the retry.
+        self._redis = Redis.from_url(
+            flow_url,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._model = model
+        self._replica_id = replica_id
+        self._keys = (
+            redis_keys.replica_record(model, replica_id),
+            redis_keys.model_replicas(model),
+        )
+        self._publish_script = _script("publish_replica.lua")
+        self._touch_script = _script("touch_model.lua")
+
+    def write(self, record: str) -> None:
+        """Write the record and renew its place in the two lists."""
+        pipeline = self._redis.pipeline(transaction=False)
+        # EVAL, not EVALSHA: 300 bytes a second, and a restarted Redis needs no second round.
+        pipeline.eval(
+            self._publish_script, 2, *self._keys, record, self._replica_id, RECORD_LIFE_MS
+        )
+        pipeline.eval(self._touch_script, 1, redis_keys.MODELS, self._model)
+        pipeline.execute()
+
+    def remove(self) -> None:
+        """Take the record away; the model stays known."""
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.delete(self._keys[0])
+        pipeline.zrem(self._keys[1], self._replica_id)
+        pipeline.execute()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
+
+class Publisher:
+    """Writes what `record()` returns once a second; nothing while it returns None."""
+
+    def __init__(self, store: RecordStore, record: Callable[[], str | None]) -> None:
+        self._store = store
+        self._record = record
+        self._wake = threading.Event()
+        self._stopping = False
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="replica-publisher", daemon=True)
+
+    def start(self) -> None:
+        """Start publishing."""
+        self._thread.start()
+
+    def publish_soon(self) -> None:
+        """Publish now, not at the end of the second; returns before it is done."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Publish no more and remove the record. Returns within three Redis deadlines."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout=2 * REDIS_TIMEOUT_S)
+        try:
+            self._store.remove()
+        except RedisError as error:
+            _log.warning("replica record not removed, it expires by itself: %s", error)
+        self._store.close()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._publish()
+            self._wake.wait(PUBLISH_PERIOD_S)
+            self._wake.clear()
+
+    def _publish(self) -> None:
+        try:
+            record = self._record()
+            if record is not None:
+                self._store.write(record)
+        except RedisError as error:
+            if not self._failing:
+                _log.warning("replica record not published: %s", error)
+            self._failing = True
+        except Exception:
+            # Serving must outlive a fault in its own reporting; silence lets the record expire.
+            _log.exception("replica record not published")
+        else:
+            if self._failing:
+                _log.warning("replica record published again")
+            self._failing = False

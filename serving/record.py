@@ -1,0 +1,91 @@
+"""The record that a replica publishes once a second, version 1. Pure.
+
+    {"version": 1, "model": "smollm2", "replica_id": "rilzilrt",
+     "url": "http://127.0.0.1:30000", "state": "running", "slots": 32,
+     "context_tokens_max": 8192, "endpoints": ["chat/completions", ...],
+     "engine": {"running": 0, "waiting": 0, "kv_use": 0.0, "preemptions": 0,
+                "generation_tokens": 0, "prompt_tokens": 0},
+     "published_at_ms": 1790000000000}
+
+`url` is empty while the state is "starting". Counters count since the replica started; `kv_use`
+is the used share of the KV cache, 0 to 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+RECORD_VERSION = 1
+
+ReplicaState = Literal["starting", "running", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """What vLLM counts about itself."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_use: float = 0.0
+    preemptions: int = 0
+    generation_tokens: int = 0
+    prompt_tokens: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests inside the engine, running or queued."""
+        return self.running + self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaFacts:
+    """What stays the same for as long as a replica lives."""
+
+    model: str
+    replica_id: str
+    slots: int
+    context_tokens_max: int
+    endpoints: tuple[str, ...]
+
+
+def record_json(
+    facts: ReplicaFacts,
+    *,
+    url: str,
+    state: ReplicaState,
+    load: EngineLoad,
+    published_at_ms: int,
+) -> str:
+    """The record as compact JSON."""
+    record = {
+        "version": RECORD_VERSION,
+        "model": facts.model,
+        "replica_id": facts.replica_id,
+        "url": url,
+        "state": state,
+        "slots": facts.slots,
+        "context_tokens_max": facts.context_tokens_max,
+        "endpoints": list(facts.endpoints),
+        "engine": asdict(load),
+        "published_at_ms": published_at_ms,
+    }
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+
+
+def endpoints_of(tasks: Collection[str], *, has_chat_template: bool) -> tuple[str, ...]:
+    """The paths below /v1/ that a model can answer.
+
+    `tasks` are vLLM's names ("generate", "embed", ...). A model without a chat template completes
+    text, but vLLM refuses every conversation with it.
+    """
+    endpoints: list[str] = []
+    if "generate" in tasks:
+        if has_chat_template:
+            endpoints += ["chat/completions", "responses", "messages"]
+        endpoints.append("completions")
+    if "embed" in tasks:
+        endpoints.append("embeddings")
+    return tuple(endpoints)

@@ -1,0 +1,19 @@
+"""The names of all keys that serving writes on the flow Redis.
+
+Both keys of a replica carry its model as hash tag, so that one script may write both on a
+Redis Cluster. The list of models has no tag: it is one small key, written by itself.
+"""
+
+from __future__ import annotations
+
+MODELS = "fg:models"
+
+
+def replica_record(model: str, replica_id: str) -> str:
+    """The record of one replica: a JSON string that expires when it is not renewed."""
+    return f"fg:replica:{{{model}}}:{replica_id}"
+
+
+def model_replicas(model: str) -> str:
+    """The replicas of a model: sorted set of replica ids by expiry in ms of Redis's clock."""
+    return f"fg:replicas:{{{model}}}"

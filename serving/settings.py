@@ -1,0 +1,126 @@
+"""Everything an operator can set about serving, read once and frozen.
+
+Each field is the environment variable FLOODGATE_<FIELD>.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServingSettings(BaseSettings):
+    """Settings of the Ray Serve side. Raises pydantic.ValidationError for a wrong value."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLOODGATE_", frozen=True, extra="ignore", protected_namespaces=()
+    )
+
+    flow_url: SecretStr = Field(
+        description="URL of the flow Redis, on which replicas publish themselves."
+    )
+    engine_secret: SecretStr = Field(
+        min_length=16,
+        description="Secret that a request must carry to be let into the engine; the launcher "
+        "makes a new one for every run.",
+    )
+    home: Path = Field(
+        default=Path("~/.floodgate"),
+        description="Folder for the compile cache, models and ledger.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+
+    model: str = Field(
+        min_length=1, description="Model to serve: a folder, or a name on the Hugging Face hub."
+    )
+    model_name: str | None = Field(
+        default=None,
+        description="Name under which clients ask for the model; the last part of MODEL if empty.",
+    )
+    replicas: int = Field(default=1, ge=1, le=256, description="Number of vLLM replicas.")
+    accelerator: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto", description="Hardware to run on; auto takes a GPU where there is one."
+    )
+    context_tokens_max: int | None = Field(
+        default=None, ge=1, description="Longest prompt plus answer; the model's own if empty."
+    )
+    replica_slots: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Requests that one replica runs at once; 32 on CPU and 256 on GPU if empty.",
+    )
+    kv_cache_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="KV cache of one replica in GiB; 2 on CPU, and on GPU what "
+        "GPU_MEMORY_UTILIZATION leaves, if empty.",
+    )
+    gpu_memory_utilization: float = Field(
+        default=0.9, gt=0, le=1, description="Share of the GPU's memory that vLLM may take."
+    )
+    engine_eager: bool | None = Field(
+        default=None,
+        description="Run without torch.compile: starts sooner, generates slower. "
+        "Empty: eager on CPU, compiled on GPU.",
+    )
+    tensor_parallel: int = Field(
+        default=1, ge=1, le=64, description="GPUs, or CPU workers, that share one replica."
+    )
+    cpu_threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Compute threads of one CPU replica; an equal share of the cores if empty.",
+    )
+    cpu_binding: Literal["auto", "nobind", "disjoint"] = Field(
+        default="auto",
+        description="Pin each CPU replica to cores of its own (disjoint) or leave them to the "
+        "kernel (nobind); auto pins only when several replicas share the machine.",
+    )
+    tool_call_parser: str | None = Field(
+        default=None, description="vLLM's parser of the model's tool calls, for example hermes."
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further vLLM engine arguments as a JSON object; they win over our own.",
+    )
+
+    replica_host: str = Field(
+        default="127.0.0.1",
+        description="Address that replicas listen on; other than loopback only in a cluster whose "
+        "network policy lets nobody but the gateway reach it.",
+    )
+    replica_port_min: int = Field(
+        default=30000, ge=1024, le=64000, description="First of the 1000 ports for replicas."
+    )
+    start_s_max: float = Field(
+        default=900.0, gt=0, description="Longest wait for the replicas to be ready."
+    )
+    stop_in_flight: Literal["abort", "drain"] = Field(
+        default="abort",
+        description="What a stop does with requests inside the engine: end them at once, or let "
+        "them finish within DRAIN_S_MAX.",
+    )
+    drain_s_max: float = Field(
+        default=30.0, ge=0, description="Longest wait of a stop for requests to finish."
+    )
+    stream_life_s_max: float = Field(
+        default=600.0,
+        gt=0,
+        description="Longest life of one answer; a replica that is scaled away waits this long.",
+    )
+
+    @property
+    def served_name(self) -> str:
+        """The name that clients use."""
+        return self.model_name or self.model.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def replica_ports(self) -> range:
+        """The ports that replicas listen on."""
+        return range(self.replica_port_min, self.replica_port_min + 1000)
