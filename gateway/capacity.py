@@ -40,9 +40,7 @@ class Capacity(Protocol):
 class FlowCapacity:
     """The records that Floodgate's own replicas publish once a second."""
 
-    def __init__(
-        self, flow: FlowRedis, upstream: Upstream, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, flow: FlowRedis, upstream: Upstream, *, clock: Callable[[], float]) -> None:
         self._flow = flow
         self._upstream = upstream
         self._clock = clock

@@ -20,9 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 # From a cached answer to the longest generation of a minute or more.
 _DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
-REQUESTS = Counter(
-    "floodgate_requests_total", "Requests answered.", ("endpoint", "status", "code")
-)
+REQUESTS = Counter("floodgate_requests_total", "Requests answered.", ("endpoint", "status", "code"))
 REQUESTS_ACTIVE = Gauge(
     "floodgate_requests_active", "Requests under way.", multiprocess_mode="livesum"
 )
@@ -39,7 +37,9 @@ TTFT = Histogram(
     buckets=_DURATION_BUCKETS,
 )
 DISCONNECTS = Counter(
-    "floodgate_client_disconnects_total", "Callers who hung up, by what they hung up in.", ("state",)
+    "floodgate_client_disconnects_total",
+    "Callers who hung up, by what they hung up in.",
+    ("state",),
 )
 ENGINE_FAULTS = Counter(
     "floodgate_engine_faults_total", "Replicas that gave no answer, or broke one off.", ("kind",)
@@ -49,11 +49,11 @@ FLOW_FALLBACKS = Counter(
     "Decisions taken from the worker's local share because the flow Redis did not answer.",
     ("kind",),
 )
-SLOTS_HELD = Gauge(
-    "floodgate_slots_held", "Slots in use.", ("pool",), multiprocess_mode="livesum"
-)
+SLOTS_HELD = Gauge("floodgate_slots_held", "Slots in use.", ("pool",), multiprocess_mode="livesum")
 SLOTS_CAPACITY = Gauge(
-    "floodgate_slots_capacity", "Slots that running replicas offer.", ("pool",),
+    "floodgate_slots_capacity",
+    "Slots that running replicas offer.",
+    ("pool",),
     multiprocess_mode="livemax",
 )
 

@@ -27,7 +27,6 @@ _BATCH_CALLS_MAX = 256
 _PAUSE_AFTER_FAILURE_S = 0.5
 
 
-
 @dataclass(slots=True)
 class _Call:
     script: str

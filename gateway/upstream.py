@@ -125,7 +125,9 @@ class Upstream:
                 document = await response.json(content_type=None)
             return tuple(str(model["id"]) for model in document["data"])
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
-            raise EngineUnreachable(f"{base_url}/v1/models: {error or type(error).__name__}") from error
+            raise EngineUnreachable(
+                f"{base_url}/v1/models: {error or type(error).__name__}"
+            ) from error
 
     async def close(self) -> None:
         await self._session.close()

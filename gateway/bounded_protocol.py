@@ -1,0 +1,122 @@
+"""uvicorn's HTTP/1.1 protocol with the bounds it lacks.
+
+uvicorn with httptools takes headers of any size (3 MB were seen to pass) and waits for ever for a
+half-sent request. Here the request line and headers are bounded in bytes and time, and the body
+in time; its size is bounded where it is read.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.error_shapes import ErrorShape, error_body
+from gateway.errors import ApiError, InvalidRequest, RequestTimeout
+
+
+class HeadersTooLarge(ApiError):
+    status_code = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Bounds come from class attributes, set by `bounded()`, since uvicorn makes the instances."""
+
+    header_bytes_max: ClassVar[int] = 32 * 1024
+    header_time_s_max: ClassVar[float] = 10.0
+    body_time_s_max: ClassVar[float] = 30.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._header_bytes = 0
+        self._in_headers = True
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # A connection that says nothing is held no longer than one that says half a header.
+        self._set_deadline(self.header_time_s_max)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._set_deadline(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return  # refused already; what still arrives is not looked at
+        if self._in_headers:
+            if self._header_bytes == 0 and self._deadline is None:
+                self._set_deadline(self.header_time_s_max)
+            self._header_bytes += len(data)
+        super().data_received(data)
+        # Checked after parsing: a large body that came in the same piece is not headers.
+        if self._in_headers and self._header_bytes > self.header_bytes_max:
+            self._refuse(
+                HeadersTooLarge(f"Request line and headers exceed {self.header_bytes_max} bytes.")
+            )
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_headers = True
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
+        self._in_headers = False
+        self._header_bytes = 0
+        if size > self.header_bytes_max:
+            self._refuse(
+                HeadersTooLarge(f"Request line and headers exceed {self.header_bytes_max} bytes.")
+            )
+            return
+        self._set_deadline(self.body_time_s_max)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._set_deadline(None)
+        self._in_headers = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(InvalidRequest("This is not a valid HTTP request.", code="invalid_http"))
+
+    def _set_deadline(self, after_s: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if after_s is not None:
+            self._deadline = self.loop.call_later(after_s, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        part = "headers" if self._in_headers else "body"
+        self._refuse(RequestTimeout(f"The request's {part} took too long to arrive."))
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answers if nothing has been answered yet, and closes the connection."""
+        self._set_deadline(None)
+        if self.transport.is_closing():
+            return
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if not (answering and self.cycle.response_started):
+            body = error_body(error, ErrorShape.OPENAI, "")
+            status = error.status_code
+            self.transport.write(
+                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+                "content-type: application/json\r\n"
+                f"content-length: {len(body)}\r\n"
+                "connection: close\r\n\r\n".encode()
+                + body
+            )
+        self.transport.close()
+
+
+def bounded(
+    *, header_bytes_max: int, header_time_s_max: float, body_time_s_max: float
+) -> type[BoundedProtocol]:
+    """The protocol with these bounds; called once in each worker process."""
+    BoundedProtocol.header_bytes_max = header_bytes_max
+    BoundedProtocol.header_time_s_max = header_time_s_max
+    BoundedProtocol.body_time_s_max = body_time_s_max
+    return BoundedProtocol

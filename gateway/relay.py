@@ -1,0 +1,99 @@
+"""Passes the engine's answer on, byte for byte, as it comes.
+
+Events are not parsed: each piece that the engine sends goes out before the next is awaited. Once
+the status is out, a fault can only be told inside the stream: an event-stream ends with an error
+event, and any other body is cut short, since a well-formed error under status 200 would be taken
+for success.
+"""
+
+from collections.abc import Iterable
+
+import structlog
+from starlette.types import Send
+
+from gateway.error_shapes import ErrorShape, error_event
+from gateway.errors import ApiError, EngineBroken, EngineFailed
+from gateway.metrics import ENGINE_FAULTS
+from gateway.request_body import ClientWatch
+from gateway.responses import send_whole
+from gateway.upstream import EngineAnswer
+
+log = structlog.get_logger(__name__)
+
+# Answers up to this size are read whole and sent in one piece; a chat answer has 1 to 20 KB.
+_WHOLE_BYTES_MAX = 256 * 1024
+
+
+class Relay:
+    """One answer on its way to one caller."""
+
+    def __init__(
+        self,
+        send: Send,
+        watch: ClientWatch,
+        *,
+        headers: Iterable[tuple[bytes, bytes]],
+        shape: ErrorShape,
+        request_id: str,
+    ) -> None:
+        self._send = send
+        self._watch = watch
+        self._headers = tuple(headers)
+        self._shape = shape
+        self._request_id = request_id
+        self._started = False
+        self._is_event_stream = False
+
+    @property
+    def started(self) -> bool:
+        """Whether status and headers are out, so that a fault can no longer be a status."""
+        return self._started
+
+    async def pass_on(self, answer: EngineAnswer) -> None:
+        """The whole of an answer.
+
+        Raises:
+            EngineFailed: the engine answered with a fault of its own (5xx).
+            EngineBroken: the answer broke off.
+        """
+        if answer.status >= 500:
+            ENGINE_FAULTS.labels("status").inc()
+            log.error("engine_fault", status=answer.status, body=(await answer.whole())[:500])
+            raise EngineFailed("The engine failed to answer this request.")
+        self._is_event_stream = answer.content_type.startswith("text/event-stream")
+        length = answer.content_length
+        if length is not None and length <= _WHOLE_BYTES_MAX:
+            body = await answer.whole()
+            self._started = True
+            self._watch.disarm()
+            await send_whole(self._send, answer.status, body, self._headers)
+            return
+        await self._stream(answer)
+
+    async def _stream(self, answer: EngineAnswer) -> None:
+        await self._start(answer)
+        async for chunk in answer.chunks():
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self._watch.disarm()
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, answer: EngineAnswer) -> None:
+        headers = [(b"content-type", answer.content_type.encode("latin-1")), *self._headers]
+        if self._is_event_stream:
+            headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        self._started = True
+        await self._send(
+            {"type": "http.response.start", "status": answer.status, "headers": headers}
+        )
+
+    async def end_with(self, error: ApiError) -> None:
+        """Tells a fault after the status is out.
+
+        Raises:
+            EngineBroken: the body is not an event stream; the connection must be cut.
+        """
+        if not self._is_event_stream:
+            raise EngineBroken(error.message)
+        self._watch.disarm()
+        event = error_event(error, self._shape, self._request_id)
+        await self._send({"type": "http.response.body", "body": event})

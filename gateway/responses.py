@@ -1,0 +1,32 @@
+"""Small whole answers on plain ASGI: errors and JSON."""
+
+from collections.abc import Iterable
+
+from starlette.types import Send
+
+from gateway.error_shapes import ErrorShape, error_body
+from gateway.errors import ApiError
+
+
+async def send_whole(
+    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """A JSON answer with its length."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: ApiError, shape: ErrorShape, request_id: str) -> None:
+    """An error as the whole answer, in the shape that the endpoint's clients understand."""
+    headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
+    await send_whole(send, error.status_code, error_body(error, shape, request_id), headers)

@@ -1,0 +1,93 @@
+"""A flow client of the gateway on the real flow Redis."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.redis_client import FlowRedis
+from tests.gateway_process import GatewayProcess
+from tests.redis_server import RedisServer
+from tests.scripted_engine import ScriptedEngine
+from waitlist.directory import Directory, open_directory
+
+
+@pytest.fixture
+async def connect(flow_server: RedisServer) -> AsyncIterator[Callable[[], FlowRedis]]:
+    """Makes as many clients as a test needs: each stands for one worker."""
+    async with AsyncExitStack() as stack:
+
+        def make() -> FlowRedis:
+            flow = FlowRedis(flow_server.url, deadline_s=0.5, clock=time.monotonic)
+            flow.start()
+            stack.push_async_callback(flow.close)
+            return flow
+
+        yield make
+
+
+@pytest.fixture
+async def flow(connect: Callable[[], FlowRedis]) -> FlowRedis:
+    return connect()
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[ScriptedEngine]:
+    async with ScriptedEngine() as running:
+        yield running
+
+
+@pytest.fixture
+def start_gateway(
+    tmp_path: Path,
+    ledger_server: RedisServer,
+    flow_server: RedisServer,
+    engine: ScriptedEngine,
+) -> Callable[..., GatewayProcess]:
+    """Makes a gateway in front of the scripted engine; enter it with `async with`."""
+
+    def make(**settings: object) -> GatewayProcess:
+        defaults: dict[str, object] = {
+            "ledger_url": ledger_server.url,
+            "flow_url": flow_server.url,
+            "upstream_url": engine.url,
+            "slots": 64,
+            "requests_per_minute": 100_000,
+        }
+        return GatewayProcess(tmp_path, **{**defaults, **settings})
+
+    return make
+
+
+@pytest.fixture
+async def gateway(start_gateway: Callable[..., GatewayProcess]) -> AsyncIterator[GatewayProcess]:
+    async with start_gateway() as running:
+        yield running
+
+
+@pytest.fixture
+async def directory(
+    ledger_server: RedisServer, flow_server: RedisServer
+) -> AsyncIterator[Directory]:
+    async with open_directory(ledger_server.url, flow_server.url) as found:
+        yield found
+
+
+@pytest.fixture
+async def api_key(directory: Directory) -> str:
+    """A key as people get it: made by redeeming a fresh code."""
+    (invite,) = await directory.create_invites(1, "free")
+    redemption = await directory.redeem(invite.code, "someone@example.com")
+    return redemption.api_key
+
+
+@pytest.fixture
+async def client(gateway: GatewayProcess, api_key: str) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client that holds a key."""
+    async with httpx.AsyncClient(
+        base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=30
+    ) as made:
+        yield made

@@ -1,0 +1,88 @@
+"""The flow client against a redis-server that is restarted, killed and stopped."""
+
+import asyncio
+
+import pytest
+
+from gateway import redis_keys
+from gateway.errors import FlowUnavailable
+from gateway.redis_client import FlowRedis
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.integration
+
+
+async def take(flow: FlowRedis, account: str = "a", limit: int = 1_000_000) -> list[int]:
+    keys = (redis_keys.request_rate(account), redis_keys.revoked_keys(account))
+    answer: list[int] = await flow.run("take_request", keys, ("key", limit))
+    return answer
+
+
+async def until_answering(flow: FlowRedis) -> None:
+    while True:
+        try:
+            await take(flow, "probe")
+        except FlowUnavailable:
+            await asyncio.sleep(0.02)
+        else:
+            return
+
+
+async def test_a_thousand_calls_at_once_each_get_their_own_answer(flow: FlowRedis) -> None:
+    answers = await asyncio.gather(*(take(flow, limit=1000) for _ in range(1000)))
+    assert sorted(answer[1] for answer in answers) == list(range(1000))
+
+
+async def test_scripts_are_loaded_again_after_a_restart(
+    flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    assert (await take(flow, limit=10))[1] == 9
+    flow_server.restart()
+    await until_answering(flow)
+    assert (await take(flow, limit=10))[1] == 9, "the flow Redis keeps nothing"
+
+
+async def test_a_flushed_script_cache_is_not_noticed(
+    flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    await take(flow)
+    flow_server.make_ready()  # flushes data and scripts
+    answers = await asyncio.gather(*(take(flow, limit=50) for _ in range(50)))
+    assert sorted(answer[1] for answer in answers) == list(range(50))
+
+
+async def test_a_killed_redis_fails_every_caller_and_comes_back(
+    flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    await take(flow)
+    assert flow.available
+    flow_server.kill()
+    results = await asyncio.gather(*(take(flow) for _ in range(100)), return_exceptions=True)
+    assert all(isinstance(result, FlowUnavailable) for result in results)
+    assert not flow.available
+    flow_server.start()
+    await until_answering(flow)
+    assert flow.available
+
+
+async def test_a_stopped_redis_hangs_nobody(flow: FlowRedis, flow_server: RedisServer) -> None:
+    await take(flow)
+    flow_server.pause()
+    try:
+        with pytest.raises(FlowUnavailable):
+            await asyncio.wait_for(take(flow), 5)
+        with pytest.raises(FlowUnavailable, match="a moment ago"):
+            await take(flow)
+    finally:
+        flow_server.resume()
+    await until_answering(flow)
+
+
+async def test_callers_that_leave_do_not_disturb_the_others(flow: FlowRedis) -> None:
+    calls = [asyncio.create_task(take(flow, limit=1000)) for _ in range(100)]
+    await asyncio.sleep(0)
+    for call in calls[::2]:
+        call.cancel()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    stayed = [answer for answer in answers if isinstance(answer, list)]
+    assert len(stayed) == 50

@@ -1,0 +1,255 @@
+"""Requests through the real gateway processes: what passes, what is refused, in which words."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+from aiohttp import web
+
+from tests.gateway_process import GatewayProcess
+from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
+from waitlist.directory import Directory
+
+pytestmark = pytest.mark.integration
+
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+PATH = "/v1/chat/completions"
+
+
+async def test_a_request_reaches_the_engine_as_it_came(
+    client: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    body = b'{"model": "scripted",  "messages":[], "x": "\xc3\xa4"}'
+    answer = await client.post(PATH, content=body, headers={"x-request-id": "mine-1"})
+    assert answer.status_code == 200
+    assert answer.json()["object"] == "chat.completion"
+    assert answer.headers["x-request-id"] == "mine-1"
+    seen = await engine.request(0)
+    assert seen.body == body
+    assert seen.headers["x-request-id"] == "mine-1"
+    assert seen.headers["x-request-disconnect-disabled"] == "?1"
+
+
+async def test_callers_headers_and_keys_never_reach_the_engine(
+    client: httpx.AsyncClient, engine: ScriptedEngine, api_key: str
+) -> None:
+    await client.post(PATH, json=CHAT, headers={"x-evil": "1", "cookie": "a=b", "te": "trailers"})
+    seen = await engine.request(0)
+    assert not {"x-evil", "cookie", "te", "authorization"} & {name.lower() for name in seen.headers}
+    assert api_key not in str(seen.headers)
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        (None, "missing_api_key"),
+        ("sk-not-ours", "malformed_api_key"),
+        ("unknown", "invalid_api_key"),
+    ],
+)
+async def test_wrong_keys_get_401_each_with_its_own_code(
+    gateway: GatewayProcess, directory: Directory, key: str | None, code: str
+) -> None:
+    if key == "unknown":
+        from waitlist.tokens import new_api_key
+
+        key = new_api_key()
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    async with httpx.AsyncClient(base_url=gateway.url) as stranger:
+        for path in (PATH, "/v1/completions", "/v1/responses", "/v1/embeddings"):
+            answer = await stranger.post(path, json=CHAT, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, code)
+        answer = await stranger.post("/v1/messages", json=CHAT, headers=headers)
+        assert answer.json()["error"]["type"] == "authentication_error"
+        assert (await stranger.get("/v1/models", headers=headers)).status_code == 401
+
+
+async def test_one_mistyped_letter_is_caught_without_redis(
+    client: httpx.AsyncClient, api_key: str, gateway: GatewayProcess
+) -> None:
+    typo = api_key[:-1] + ("a" if api_key[-1] != "a" else "b")
+    answer = await client.post(PATH, json=CHAT, headers={"authorization": f"Bearer {typo}"})
+    assert answer.json()["error"]["code"] == "malformed_api_key"
+
+
+async def test_a_revocation_holds_from_the_next_request_on_in_every_worker(
+    start_gateway: Callable[..., GatewayProcess], directory: Directory, api_key: str
+) -> None:
+    async with start_gateway(workers=3) as gateway:
+        headers = {"authorization": f"Bearer {api_key}", "connection": "close"}
+        async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+            for _ in range(20):
+                assert (await client.post(PATH, json=CHAT)).status_code == 200
+            record = await directory.find_key(api_key)
+            assert record is not None
+            await directory.revoke_key(record.key_id)
+            for _ in range(20):
+                answer = await client.post(PATH, json=CHAT)
+                assert answer.status_code == 401
+                assert answer.json()["error"]["code"] == "revoked_api_key"
+
+
+async def test_bad_requests_are_refused_in_openais_shape(
+    client: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    for body, code in (
+        (b"{", "invalid_json"),
+        (b"[1]", "invalid_json"),
+        (b'{"messages":[]}', "missing_model"),
+        (b'{"model":"other"}', "model_not_found"),
+    ):
+        answer = await client.post(PATH, content=body)
+        error = answer.json()["error"]
+        assert (error["code"], set(error)) == (code, {"message", "type", "param", "code"})
+        assert answer.status_code == (404 if code == "model_not_found" else 400)
+    assert engine.requests == []
+
+
+async def test_what_is_not_listed_is_not_there(client: httpx.AsyncClient) -> None:
+    for method, path in (
+        ("POST", "/invocations"),
+        ("POST", "/tokenize"),
+        ("POST", "/v1/load_lora_adapter"),
+        ("GET", "/"),
+        ("POST", "/v1//chat/completions"),
+        ("POST", "/v1/../metrics"),
+    ):
+        answer = await client.request(method, path, json=CHAT)
+        assert answer.status_code == 404, path
+        assert answer.json()["error"]["code"] == "unknown_url"
+    answer = await client.get(PATH)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+
+
+async def test_rate_headers_and_429(
+    start_gateway: Callable[..., GatewayProcess], api_key: str
+) -> None:
+    async with (
+        start_gateway(requests_per_minute=3, workers=2) as gateway,
+        httpx.AsyncClient(
+            base_url=gateway.url,
+            headers={"authorization": f"Bearer {api_key}", "connection": "close"},
+        ) as client,
+    ):
+        answers = [await client.post(PATH, json=CHAT) for _ in range(4)]
+        assert [a.status_code for a in answers] == [200, 200, 200, 429]
+        assert [a.headers["x-ratelimit-remaining-requests"] for a in answers] == list("2100")
+        assert answers[0].headers["x-ratelimit-limit-requests"] == "3"
+        refused = answers[3]
+        assert refused.json()["error"]["code"] == "rate_limit_requests"
+        assert 1 <= int(refused.headers["retry-after"]) <= 20
+        assert refused.headers["x-should-retry"] == "true"
+
+
+async def test_all_slots_taken_is_503_and_a_freed_slot_serves_again(
+    start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
+) -> None:
+    import asyncio
+
+    release = asyncio.Event()
+
+    async def hold(request: EngineRequest) -> web.StreamResponse:
+        await release.wait()
+        return web.json_response({})
+
+    engine.script = hold
+    async with (
+        start_gateway(slots=2, workers=2) as gateway,
+        httpx.AsyncClient(
+            base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=30
+        ) as client,
+    ):
+        running = [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(2)]
+        await engine.request(1)
+        refused = await client.post(PATH, json=CHAT)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "no_capacity"
+        assert refused.headers["retry-after"]
+        release.set()
+        assert [(await task).status_code for task in running] == [200, 200]
+        while (await client.post(PATH, json=CHAT)).status_code != 200:
+            await asyncio.sleep(0.01)
+
+
+async def test_models_are_listed_and_found(client: httpx.AsyncClient) -> None:
+    listed = (await client.get("/v1/models")).json()
+    assert [model["id"] for model in listed["data"]] == [MODEL]
+    assert (await client.get(f"/v1/models/{MODEL}")).json()["object"] == "model"
+    missing = await client.get("/v1/models/other")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_redeeming_over_http(gateway: GatewayProcess, directory: Directory) -> None:
+    (invite,) = await directory.create_invites(1, "free")
+    async with httpx.AsyncClient(base_url=gateway.url) as stranger:
+        bad = await stranger.post("/invites/redeem", json={"code": invite.code, "email": "nope"})
+        assert (bad.status_code, bad.json()["error"]["param"]) == (400, "email")
+        order = {"code": invite.code, "email": "new@example.com"}
+        answer = await stranger.post("/invites/redeem", json=order)
+        assert answer.status_code == 201, answer.text
+        key = answer.json()["api_key"]
+        chat = await stranger.post(PATH, json=CHAT, headers={"authorization": f"Bearer {key}"})
+        assert chat.status_code == 200
+        again = await stranger.post("/invites/redeem", json={**order, "email": "x@example.com"})
+        assert again.status_code == 409
+
+
+async def test_no_secret_is_ever_logged(
+    gateway: GatewayProcess, client: httpx.AsyncClient, api_key: str, directory: Directory
+) -> None:
+    (invite,) = await directory.create_invites(1, "free")
+    await client.post("/invites/redeem", json={"code": invite.code, "email": "p@example.com"})
+    await client.post(PATH, json={**CHAT, "messages": [{"role": "user", "content": "my-prompt"}]})
+    await client.post(PATH, content=b'{"my-prompt')
+    gateway.stop()
+    assert '"event":"request"' in gateway.log
+    for secret in (api_key, invite.code, "my-prompt", "p@example.com"):
+        assert secret not in gateway.log
+
+
+async def test_health_readiness_and_metrics(gateway: GatewayProcess, api_key: str) -> None:
+    async with httpx.AsyncClient(base_url=gateway.url) as client:
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        report = (await client.get("/readyz")).json()
+        assert report["ready"] is True
+        assert (report["ledger"], report["flow"]) == ("ok", "ok")
+        assert report["engine"]["models"][MODEL]["replicas_running"] == 1
+        await client.post(PATH, json=CHAT, headers={"authorization": f"Bearer {api_key}"})
+    assert await gateway.metric(r'floodgate_requests_total{.*chat/completions.*status="200"') == 1
+
+
+async def test_metrics_add_up_over_workers(
+    start_gateway: Callable[..., GatewayProcess], api_key: str
+) -> None:
+    async with start_gateway(workers=3) as gateway:
+        headers = {"authorization": f"Bearer {api_key}", "connection": "close"}
+        async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+            for _ in range(30):
+                await client.post(PATH, json=CHAT)
+        for _ in range(5):  # whichever worker answers
+            assert await gateway.metric(r'floodgate_requests_total{.*chat/completions.*"200"') == 30
+
+
+async def test_a_metrics_token_is_asked_for_once_it_is_set(
+    start_gateway: Callable[..., GatewayProcess],
+) -> None:
+    async with (
+        start_gateway(metrics_token="let-me-in") as gateway,
+        httpx.AsyncClient(base_url=gateway.url) as client,
+    ):
+        assert (await client.get("/metrics")).status_code == 401
+        answer = await client.get("/metrics", headers={"authorization": "Bearer let-me-in"})
+        assert answer.status_code == 200
+
+
+async def test_the_openapi_document_describes_the_engine_endpoints(
+    client: httpx.AsyncClient,
+) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for path in (PATH, "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings"):
+        operation = document["paths"][path]["post"]
+        assert (
+            "model" in operation["requestBody"]["content"]["application/json"]["schema"]["required"]
+        )
+        assert {"200", "401", "429", "503"} <= set(operation["responses"])
+    assert "/invites/redeem" in document["paths"]

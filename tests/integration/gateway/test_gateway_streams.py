@@ -1,0 +1,220 @@
+"""Streams through the real gateway processes: at once, whole, and ended in words."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+import orjson
+import pytest
+from aiohttp import web
+
+from tests.gateway_process import GatewayProcess, free_port
+from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
+
+pytestmark = pytest.mark.integration
+
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+STREAM = {**CHAT, "stream": True}
+PATH = "/v1/chat/completions"
+
+
+async def test_each_event_reaches_the_caller_before_the_next_is_made(
+    client: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    go_on = asyncio.Event()
+
+    async def one_at_a_time(request: EngineRequest) -> web.StreamResponse:
+        response = await request.stream()
+        for number in range(5):
+            await response.write(b'data: {"n":%d}\n\n' % number)
+            await go_on.wait()  # until the caller has seen it
+            go_on.clear()
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    engine.script = one_at_a_time
+    async with client.stream("POST", PATH, json=STREAM) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["x-accel-buffering"] == "no"
+        seen = b""
+        async for piece in answer.aiter_raw():
+            seen += piece
+            go_on.set()
+    assert seen == b"".join(b'data: {"n":%d}\n\n' % n for n in range(5)) + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
+async def test_a_caller_that_hangs_up_before_the_first_byte_ends_the_engines_work(
+    client: httpx.AsyncClient, engine: ScriptedEngine, body: dict[str, object]
+) -> None:
+    engine.script = EngineRequest.wait_until_gone
+    call = asyncio.create_task(client.post(PATH, json=body))
+    seen = await engine.request(0)
+    call.cancel()
+    await asyncio.wait_for(seen.gone.wait(), 10)
+
+
+async def test_a_caller_that_hangs_up_in_the_stream_ends_the_engines_work(
+    client: httpx.AsyncClient, engine: ScriptedEngine, gateway: GatewayProcess
+) -> None:
+    async def begin(request: EngineRequest) -> web.StreamResponse:
+        response = await request.stream()
+        await response.write(b"data: {}\n\n")
+        return await request.wait_until_gone()
+
+    engine.script = begin
+    async with client.stream("POST", PATH, json=STREAM) as answer:
+        async for _ in answer.aiter_raw():
+            break
+    await asyncio.wait_for((await engine.request(0)).gone.wait(), 10)
+    while await gateway.metric(r'floodgate_client_disconnects_total{state="answer"}') != 1:
+        await asyncio.sleep(0.02)
+    while await gateway.metric(r"floodgate_slots_held") != 0:
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [(PATH, "chat"), ("/v1/responses", "responses"), ("/v1/messages", "messages")],
+)
+async def test_a_stream_that_breaks_in_the_middle_of_an_event_ends_with_an_error_event(
+    client: httpx.AsyncClient, engine: ScriptedEngine, path: str, shape: str
+) -> None:
+    async def break_off(request: EngineRequest) -> web.StreamResponse:
+        response = await request.stream()
+        await response.write(b'data: {"n":0}\n\ndata: {"half":')
+        request.cut()
+        return response
+
+    engine.script = break_off
+    answer = await client.post(path, json=STREAM)
+    assert answer.status_code == 200
+    last = answer.content.strip().split(b"\n")[-1]
+    error = orjson.loads(last.removeprefix(b"data: "))
+    if shape == "chat":
+        assert error["error"]["code"] == "engine_gone"
+    elif shape == "responses":
+        assert (error["type"], error["code"]) == ("error", "engine_gone")
+    else:
+        assert (error["type"], error["error"]["type"]) == ("error", "overloaded_error")
+
+
+async def test_a_whole_answer_that_breaks_is_never_taken_for_success(
+    client: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    async def break_off(request: EngineRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "application/json"})
+        await response.prepare(request.raw)
+        await response.write(b'{"choices":')
+        request.cut()
+        return response
+
+    engine.script = break_off
+    with pytest.raises(httpx.RemoteProtocolError):
+        await client.post(PATH, json=CHAT)
+
+
+async def test_an_engine_that_fails_is_502_without_its_words(
+    client: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    async def fail(request: EngineRequest) -> web.StreamResponse:
+        return web.json_response({"error": "secret stack trace"}, status=500)
+
+    engine.script = fail
+    answer = await client.post(PATH, json=CHAT)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "engine_error")
+    assert "stack trace" not in answer.text
+
+
+async def test_the_engines_own_refusal_passes_as_it_is(
+    client: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    refusal = {"error": {"message": "too long", "type": "BadRequestError", "code": 400}}
+
+    async def refuse(request: EngineRequest) -> web.StreamResponse:
+        return web.json_response(refusal, status=400)
+
+    engine.script = refuse
+    answer = await client.post(PATH, json=CHAT)
+    assert (answer.status_code, answer.json()) == (400, refusal)
+
+
+async def test_an_answer_past_its_life_is_ended_in_words_and_in_the_engine(
+    start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
+) -> None:
+    async def begin(request: EngineRequest) -> web.StreamResponse:
+        if b"stream" not in request.body:
+            return await request.wait_until_gone()
+        response = await request.stream()
+        await response.write(b'data: {"n":0}\n\n')
+        return await request.wait_until_gone()
+
+    engine.script = begin
+    async with (
+        start_gateway(stream_life_s_max=0.3) as gateway,
+        httpx.AsyncClient(
+            base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=30
+        ) as client,
+    ):
+        streamed = await client.post(PATH, json=STREAM)
+        assert (streamed.status_code, b"stream_life_exceeded" in streamed.content) == (200, True)
+        whole = await client.post(PATH, json=CHAT)
+        assert (whole.status_code, whole.json()["error"]["code"]) == (504, "stream_life_exceeded")
+    for index in (0, 1):
+        await asyncio.wait_for((await engine.request(index)).gone.wait(), 10)
+
+
+async def test_an_engine_that_is_gone_is_503_and_back_when_it_is_back(
+    start_gateway: Callable[..., GatewayProcess], api_key: str
+) -> None:
+    port = free_port()
+    first = ScriptedEngine()
+    await first.start(port)
+    async with (
+        start_gateway(upstream_url=first.url) as gateway,
+        httpx.AsyncClient(
+            base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=30
+        ) as client,
+    ):
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        await first.stop()
+        answer = await client.post(PATH, json=CHAT)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] in ("engine_unreachable", "no_capacity")
+        assert answer.headers["x-should-retry"] == "true"
+        assert (await client.get("/readyz")).status_code == 200, "the line stays open"
+        second = ScriptedEngine()
+        await second.start(port)
+        try:
+            while (await client.post(PATH, json=CHAT)).status_code != 200:
+                await asyncio.sleep(0.05)
+        finally:
+            await second.stop()
+
+
+async def test_a_large_stream_to_a_slow_reader_is_not_piled_up(
+    client: httpx.AsyncClient, engine: ScriptedEngine, gateway: GatewayProcess
+) -> None:
+    event = b"data: " + b"x" * 65_000 + b"\n\n"
+    sent = 0
+
+    async def pour(request: EngineRequest) -> web.StreamResponse:
+        nonlocal sent
+        response = await request.stream()
+        for _ in range(2000):  # 130 MB
+            await response.write(event)
+            sent += len(event)
+        return response
+
+    engine.script = pour
+    before = sum(worker.memory_info().rss for worker in gateway.workers())
+    async with client.stream("POST", PATH, json=STREAM) as answer:
+        pieces = answer.aiter_raw()
+        await anext(pieces)
+        standing = -1
+        while sent != standing:  # until the engine is held back by the reader
+            standing = sent
+            await asyncio.sleep(0.3)
+        after = sum(worker.memory_info().rss for worker in gateway.workers())
+        assert sent < 40_000_000, "sockets and buffers hold a few MB, not the stream"
+        assert after - before < 20_000_000

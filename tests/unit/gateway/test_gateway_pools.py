@@ -1,0 +1,80 @@
+import orjson
+import pytest
+
+from gateway.errors import NotFound, Unavailable
+from gateway.pools import Pool, PoolView
+from gateway.replica_record import Replica, parse_record
+
+RECORD = {
+    "version": 1,
+    "model": "m",
+    "replica_id": "r1",
+    "url": "http://127.0.0.1:30000",
+    "state": "running",
+    "slots": 4,
+    "context_tokens_max": 2048,
+    "endpoints": ["chat/completions"],
+    "engine": {"running": 1, "waiting": 0, "kv_use": 0.5, "later": "field"},
+    "published_at_ms": 1,
+}
+
+
+def record(**changes: object) -> str:
+    return orjson.dumps({**RECORD, **changes}).decode()
+
+
+def replica(**changes: object) -> Replica:
+    found = parse_record(record(**changes))
+    assert found is not None
+    return found
+
+
+def test_a_record_is_read_and_unknown_fields_are_left_aside() -> None:
+    assert replica().slots == 4
+    assert replica(news="later").engine.running == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "null",
+        record(version=2),
+        record(url="ftp://x"),
+        record(slots=-1),
+        record(state="?"),
+    ],
+)
+def test_records_that_cannot_be_trusted_are_skipped(text: str) -> None:
+    assert parse_record(text) is None
+
+
+def test_only_running_replicas_with_slots_take_requests() -> None:
+    pool = Pool(
+        "m",
+        (
+            replica(replica_id="a"),
+            replica(replica_id="b", state="draining"),
+            replica(replica_id="c", state="starting"),
+            replica(replica_id="d", slots=0),
+        ),
+    )
+    assert [r.replica_id for r in pool.running] == ["a"]
+
+
+def test_unknown_models_and_unable_ones_are_told_apart() -> None:
+    view = PoolView({"m": Pool("m", (replica(),))})
+    assert view.pool_for("m", "chat/completions").name == "m"
+    with pytest.raises(NotFound) as unknown:
+        view.pool_for("other", "chat/completions")
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(NotFound) as unable:
+        view.pool_for("m", "embeddings")
+    assert unable.value.code == "endpoint_not_supported"
+
+
+def test_a_known_model_without_replicas_is_found_and_before_any_model_it_is_503() -> None:
+    assert PoolView({"m": Pool("m")}).pool_for("m", "chat/completions").running == ()
+    with pytest.raises(Unavailable):
+        PoolView().pool_for("m", "chat/completions")
