@@ -70,6 +70,7 @@ class Replica:
         from serving import ray_internals
 
         self._mark("import vLLM")
+        ray_internals.keep_replica_grpc_on(settings.replica_host)
         self._server = await ray_internals.start_engine(
             llm_config_arguments(settings, accelerator, len(cores))
         )
@@ -120,7 +121,7 @@ class Replica:
         self._draining = True
         self._publisher.publish_soon()
         deadline = time.monotonic() + within_s
-        while not abort and read_engine_load().in_flight:  # noqa: ASYNC110 - a count, no event
+        while not abort and read_engine_load().in_flight:
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(_DRAIN_POLL_S)
