@@ -1,0 +1,19 @@
+-- Revokes a key for good and announces it. A second call announces it again and changes nothing.
+--
+-- KEYS[1] key   KEYS[2] audit stream
+-- ARGV[1] now, ms   [2] actor   [3] key id   [4] channel
+-- Returns {account id, revoked at, ms}, or nil when there is no such key.
+
+local key = redis.call('HMGET', KEYS[1], 'account_id', 'revoked_at_ms')
+local account_id, revoked_at_ms = key[1], key[2]
+if not account_id then
+  return false
+end
+if not revoked_at_ms then
+  revoked_at_ms = ARGV[1]
+  redis.call('HSET', KEYS[1], 'revoked_at_ms', revoked_at_ms)
+  redis.call('XADD', KEYS[2], '*', 'action', 'key_revoked', 'actor', ARGV[2], 'at_ms', ARGV[1],
+    'key_id', ARGV[3], 'account_id', account_id)
+end
+redis.call('PUBLISH', ARGV[4], ARGV[3])
+return {account_id, revoked_at_ms}

@@ -1,0 +1,53 @@
+"""Every key and channel that the waitlist uses.
+
+All keys of the ledger share the tag {ledger}, so they live in one slot of a Redis Cluster: a
+redemption touches the code, the address, the account, the key and the audit in one script.
+"""
+
+# Text: the version of the layout below.
+SCHEMA = "fg:{ledger}:schema"
+SCHEMA_VERSION = "1"
+
+# Hashes:
+#   invite   digest plan note batch_id created_at_ms expires_at_ms
+#            used_at_ms account_id key_id (once redeemed) · revoked_at_ms (once withdrawn)
+#   account  email plan created_at_ms invite_id
+#   key      digest hint account_id created_at_ms · revoked_at_ms (once revoked)
+INVITE_PREFIX = "fg:{ledger}:invite:"
+ACCOUNT_PREFIX = "fg:{ledger}:account:"
+KEY_PREFIX = "fg:{ledger}:key:"
+
+# Text: digest of an address -> account id.
+EMAIL_PREFIX = "fg:{ledger}:email:"
+
+# Sorted set: key id, scored by the number of the key in order of creation. Text: the last number.
+KEYS_BY_NUMBER = "fg:{ledger}:keys"
+KEYS_LAST_NUMBER = "fg:{ledger}:keys-last-number"
+
+# Stream: who did what and when, append-only, never with a code, a key or an address.
+AUDIT = "fg:{ledger}:audit"
+
+# Ledger channel: the id of a key as it is revoked.
+REVOCATIONS_CHANNEL = "fg:revocations"
+
+
+def invite(invite_id: str) -> str:
+    return INVITE_PREFIX + invite_id
+
+
+def account(account_id: str) -> str:
+    return ACCOUNT_PREFIX + account_id
+
+
+def key(key_id: str) -> str:
+    return KEY_PREFIX + key_id
+
+
+def email(email_digest: str) -> str:
+    return EMAIL_PREFIX + email_digest
+
+
+# On the flow Redis, read by the gateway's rate-limit script.
+def revoked_keys(account_id: str) -> str:
+    """Set: ids of the account's keys that were revoked within the last day."""
+    return f"fg:revoked:{{{account_id}}}"
