@@ -2,6 +2,9 @@
 
 One worker. Whether it answers a chat with JSON or with a stream depends on whether a flag file
 exists, since nginx cannot look into a request body: the bench sets the flag to what it asks for.
+
+Streams pass nginx's include filter, which finds nothing to include but makes it send chunks
+without a length, as an engine does: a proxy must not tell the end of a stream in advance.
 """
 
 from collections.abc import Iterable
@@ -44,6 +47,8 @@ http {{
     location = /stream {{
       internal;
       default_type text/event-stream;
+      ssi on;
+      ssi_types text/event-stream;
 {stream_variables}
       return 200 "{stream_names}";
     }}

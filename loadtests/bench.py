@@ -1,0 +1,104 @@
+"""`python -m loadtests.bench [gateway|engine|all]`: measure, print tables, write them down.
+
+Result files and profiles go to FLOODGATE_BENCH_RESULTS (build/bench); the figures also to
+docs/performance.md, unless the run was a quick one.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from loadtests.engine_bench import EnginePlan, run_engine_bench
+from loadtests.errors import BenchError
+from loadtests.gateway_bench import GatewayPlan, run_gateway_bench
+from loadtests.performance_page import write_figures
+from loadtests.report import Recorder, Table
+from loadtests.settings import BenchSettings
+
+MODEL_DEFAULT = "smollm2-135m-instruct"
+
+
+def main() -> int:
+    """Read the command line, run, report; 0, or 1 with a message on standard error."""
+    options = read_options()
+    console = Console()
+    settings = BenchSettings()
+    names = ("gateway", "engine") if options.bench == "all" else (options.bench,)
+    for name in names:
+        recorder = Recorder(name, settings.bench_results)
+        try:
+            found = run_bench(name, options, settings, recorder)
+            print_tables(console, found, recorder)
+            if options.write:
+                write_figures(name, figures_text(found, recorder))
+        except BenchError as error:
+            print(f"bench {name}: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def read_options() -> argparse.Namespace:
+    """The command line's choices."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "bench", nargs="?", default="all", choices=("gateway", "engine", "all"), help="what to run"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="about a minute each, to see that it works; no figures"
+    )
+    parser.add_argument("--rounds", type=int, help="alternating runs of each (gateway 3, engine 5)")
+    parser.add_argument("--model", type=Path, help="model folder for the engine bench")
+    parser.add_argument("--no-peers", action="store_true", help="leave the other proxies out")
+    parser.add_argument(
+        "--profile", action="store_true", help="also sample the gateway worker with py-spy"
+    )
+    parser.add_argument(
+        "--write",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="rewrite the figures of docs/performance.md (default: unless --quick)",
+    )
+    options = parser.parse_args()
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if options.write is None:
+        options.write = not options.quick
+    return options
+
+
+def run_bench(
+    name: str, options: argparse.Namespace, settings: BenchSettings, recorder: Recorder
+) -> list[Table]:
+    """One bench by name."""
+    if name == "gateway":
+        gateway = GatewayPlan(with_peers=not options.no_peers, with_profile=options.profile)
+        gateway = gateway.quick() if options.quick else gateway
+        gateway = replace(gateway, rounds=options.rounds or gateway.rounds)
+        return run_gateway_bench(gateway, settings, recorder)
+    engine = EnginePlan(model=options.model or settings.home / "models" / MODEL_DEFAULT)
+    engine = engine.quick() if options.quick else engine
+    engine = replace(engine, rounds=options.rounds or engine.rounds)
+    return run_engine_bench(engine, settings, recorder)
+
+
+def print_tables(console: Console, found: list[Table], recorder: Recorder) -> None:
+    """All tables, then where the details are."""
+    for table in found:
+        table.print(console)
+    console.print(f"details: {recorder.path}", highlight=False)
+
+
+def figures_text(found: list[Table], recorder: Recorder) -> str:
+    """The tables for the page, each above its date, machine, command and result file."""
+    return "\n\n".join(f"{table.to_markdown()}\n\n{recorder.caption()}" for table in found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The whole path against vLLM's own server: what Floodgate costs in tokens/s and first tokens.
+
+Both run the same model with the same flags and threads. They stand side by side but never work at
+once: runs alternate, and each is told how busy the idle one kept the cores.
+"""
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loadtests.bare_vllm import start_bare_vllm
+from loadtests.chat_client import prompts, run_chats
+from loadtests.engine_tables import tables
+from loadtests.floodgate_process import start_whole_path
+from loadtests.machine import load_average
+from loadtests.process import cores_busy, require_tools
+from loadtests.report import Recorder, Table
+from loadtests.settings import BenchSettings
+from loadtests.target import Target
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """How much to measure. `chats` pairs each concurrency with how many chats a run sends."""
+
+    model: Path
+    rounds: int = 5
+    chats: tuple[tuple[int, int], ...] = ((1, 10), (8, 40), (32, 96))
+    output_tokens: int = 64
+
+    def quick(self) -> "EnginePlan":
+        """Enough to see that it works, not for figures."""
+        return replace(self, rounds=1, chats=((1, 3), (8, 16), (32, 32)))
+
+
+def run_engine_bench(plan: EnginePlan, settings: BenchSettings, recorder: Recorder) -> list[Table]:
+    """Start both, measure in turns, stop both; the tables of what was found."""
+    require_tools("redis-server", "setpriv")
+    model_name = plan.model.name
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floodgate-bench-")))
+        whole = start_whole_path(plan.model, settings.home, folder)
+        stack.enter_context(whole.target.process)
+        recorder.fact("phases", whole.phases)
+        recorder.fact("first_token_s", whole.first_token_s)
+        bare = start_bare_vllm(plan.model, model_name, settings.home, folder)
+        stack.enter_context(bare.process)
+        pair = (bare, whole.target)
+        recorder.fact("targets", [target.name for target in pair])
+        warm_up(pair, model_name, plan)
+        recorder.fact("idle_cores_busy", {target.name: idle_cores(target) for target in pair})
+        for number in range(plan.rounds):
+            measure_round(pair, model_name, plan, number, recorder)
+    return tables(recorder)
+
+
+def warm_up(pair: tuple[Target, Target], model_name: str, plan: EnginePlan) -> None:
+    """The first requests of an engine pay for what later ones find ready."""
+    for target in pair:
+        for concurrency, _ in plan.chats:
+            run_chats(
+                target.chat_url,
+                model=model_name,
+                headers=target.headers,
+                texts=prompts(concurrency, seed=concurrency),
+                concurrency=concurrency,
+                output_tokens=plan.output_tokens,
+            )
+
+
+def measure_round(
+    pair: tuple[Target, Target], model_name: str, plan: EnginePlan, number: int, recorder: Recorder
+) -> None:
+    """Each concurrency on both, one right after the other; who goes first alternates."""
+    for concurrency, count in plan.chats:
+        texts = prompts(count, seed=1000 * (number + 1) + concurrency)
+        for target in pair if number % 2 == 0 else reversed(pair):
+            load_before = load_average()
+            usages_before = {other.name: other.process.usage() for other in pair}
+            load = run_chats(
+                target.chat_url,
+                model=model_name,
+                headers=target.headers,
+                texts=texts,
+                concurrency=concurrency,
+                output_tokens=plan.output_tokens,
+            )
+            recorder.add(
+                target=target.name,
+                round=number,
+                concurrency=concurrency,
+                chats=count,
+                tokens_per_s=load.tokens_per_s,
+                ttft_ms=[chat.ttft_s * 1e3 for chat in load.chats],
+                ttft_p50_ms=load.ttft_ms(50),
+                ttft_p99_ms=load.ttft_ms(99),
+                gap_p50_ms=load.gap_ms(50),
+                gap_p99_ms=load.gap_ms(99),
+                cores_busy={
+                    other.name: cores_busy(usages_before[other.name], other.process.usage())
+                    for other in pair
+                },
+                load_average_before=load_before,
+            )
+
+
+def idle_cores(target: Target, seconds: float = 5.0) -> float:
+    """How many cores a target keeps busy while nobody asks it anything."""
+    before = target.process.usage()
+    target.process.wait_while_running(seconds)
+    return cores_busy(before, target.process.usage())

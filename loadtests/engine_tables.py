@@ -1,0 +1,109 @@
+"""The engine bench's runs as tables: both targets side by side, and their ratios. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from loadtests.percentiles import median, percentile
+from loadtests.report import Recorder, Table, spread, verdict
+
+TOKENS_RATIO_MIN = 0.95
+ADDED_TTFT_P50_MS_MAX = 10.0
+ADDED_TTFT_CONCURRENCIES = (1, 8)
+FIRST_TOKEN_S_MAX = 75.0
+
+Run = dict[str, Any]
+
+
+def tables(recorder: Recorder) -> list[Table]:
+    """Every table of the bench."""
+    bare, whole = recorder.facts["targets"]
+    found = [
+        throughput_table(recorder.runs, bare, whole),
+        first_token_table(recorder.runs, bare, whole),
+    ]
+    if recorder.facts["phases"]:
+        found.append(start_table(recorder.facts["phases"], recorder.facts["first_token_s"]))
+    return found
+
+
+def throughput_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
+    """Tokens/s of both, and the median over rounds of their ratio."""
+    rows = []
+    for concurrency in concurrencies(runs):
+        base = figures(runs, bare, concurrency, "tokens_per_s")
+        own = figures(runs, whole, concurrency, "tokens_per_s")
+        ratios = [mine / bares for mine, bares in zip(own, base, strict=True)]
+        rows.append(
+            (
+                str(concurrency),
+                spread(base),
+                spread(own),
+                spread(ratios, 3),
+                f"≥ {TOKENS_RATIO_MIN}",
+                verdict(median(ratios), at_least=TOKENS_RATIO_MIN),
+            )
+        )
+    return Table(
+        "Whole path against bare vLLM, tokens/s: median (range) of the rounds",
+        ("concurrency", bare, whole, "ratio within a round", "goal", "verdict"),
+        rows,
+    )
+
+
+def first_token_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
+    """Time to first token of both, over the chats of all rounds together."""
+    rows = []
+    for concurrency in concurrencies(runs):
+        base, own = (all_ttft_ms(runs, name, concurrency) for name in (bare, whole))
+        added_ms = percentile(own, 50) - percentile(base, 50)
+        is_goal = concurrency in ADDED_TTFT_CONCURRENCIES
+        rows.append(
+            (
+                str(concurrency),
+                f"{percentile(base, 50):.1f} / {percentile(base, 99):.1f}",
+                f"{percentile(own, 50):.1f} / {percentile(own, 99):.1f}",
+                f"{added_ms:+.1f}",
+                f"≤ {ADDED_TTFT_P50_MS_MAX:.0f}" if is_goal else "none",
+                verdict(added_ms, at_most=ADDED_TTFT_P50_MS_MAX) if is_goal else "",
+            )
+        )
+    return Table(
+        "Whole path against bare vLLM, time to first token (ms): p50 / p99 of all chats",
+        ("concurrency", bare, whole, "added at p50", "goal", "verdict"),
+        rows,
+    )
+
+
+def start_table(phases: Sequence[tuple[str, float]], first_token_s: float) -> Table:
+    """Where the seconds of a warm start go."""
+    rows = [(name, f"{seconds:.1f}", "", "") for name, seconds in phases]
+    rows.append(
+        (
+            "to the first token, in all",
+            f"{first_token_s:.1f}",
+            f"≤ {FIRST_TOKEN_S_MAX:.0f}",
+            verdict(first_token_s, at_most=FIRST_TOKEN_S_MAX),
+        )
+    )
+    return Table("Warm start of `floodgate up`", ("phase", "seconds", "goal", "verdict"), rows)
+
+
+def concurrencies(runs: Sequence[Run]) -> list[int]:
+    """Every concurrency that was measured, ascending."""
+    return sorted({int(run["concurrency"]) for run in runs})
+
+
+def figures(runs: Sequence[Run], target: str, concurrency: int, name: str) -> list[float]:
+    """One figure of a target's runs at a concurrency, in the order of the rounds."""
+    chosen = [run for run in runs if (run["target"], run["concurrency"]) == (target, concurrency)]
+    return [float(run[name]) for run in sorted(chosen, key=lambda run: int(run["round"]))]
+
+
+def all_ttft_ms(runs: Sequence[Run], target: str, concurrency: int) -> list[float]:
+    """Every time to first token of a target at a concurrency, ascending."""
+    return sorted(
+        float(value)
+        for run in runs
+        if (run["target"], run["concurrency"]) == (target, concurrency)
+        for value in run["ttft_ms"]
+    )

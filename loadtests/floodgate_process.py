@@ -1,0 +1,182 @@
+"""Floodgate itself, started by its command as users start it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtests import http_probe
+from loadtests.errors import BenchError, ProcessFailedError
+from loadtests.process import Process, free_port
+from loadtests.redis_pair import RedisPair
+from loadtests.target import Target
+
+GATEWAY_READY_S_MAX = 60.0
+UP_READY_S_MAX = 600.0
+COMMAND_S_MAX = 60.0
+# High enough never to be what a bench measures.
+SLOTS = 100_000
+REQUESTS_PER_MINUTE = 100_000_000
+
+# A finished phase as `floodgate up` prints it: "✓ Engine ready  31.4 s".
+PHASE = re.compile(r"^\W*(?P<name>\w.*?)\s{2,}(?P<seconds>\d+\.\d) s\s*$", re.MULTILINE)
+
+
+def floodgate_argv(*arguments: str) -> list[str]:
+    """The command line of `floodgate`, also where it is not installed as a script."""
+    script = Path(sys.executable).with_name("floodgate")
+    if script.exists():
+        return [str(script), *arguments]
+    return [sys.executable, "-m", "deploy.cli", *arguments]
+
+
+def run_floodgate(arguments: Sequence[str], env: Mapping[str, str]) -> str:
+    """Run a short command and return what it printed on standard output.
+
+    Raises:
+        BenchError: it failed; the message holds what it said.
+    """
+    done = subprocess.run(
+        floodgate_argv(*arguments),
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S_MAX,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BenchError(f"floodgate {' '.join(arguments)} failed: {done.stderr or done.stdout}")
+    return done.stdout
+
+
+def start_gateway(upstream_url: str, redis: RedisPair, folder: Path, core: int) -> Target:
+    """One gateway worker in front of the upstream, with a key from a redeemed code.
+
+    Everything that is not about reaching the upstream stays at its default.
+    """
+    env = {
+        "FLOODGATE_LEDGER_URL": redis.ledger_url,
+        "FLOODGATE_FLOW_URL": redis.flow_url,
+        "FLOODGATE_UPSTREAM_URL": upstream_url,
+        "FLOODGATE_SLOTS": str(SLOTS),
+        "FLOODGATE_REQUESTS_PER_MINUTE": str(REQUESTS_PER_MINUTE),
+        "FLOODGATE_HOST": "127.0.0.1",
+        "FLOODGATE_HOME": str(folder / "home"),
+    }
+    port = free_port()
+    process = Process(
+        "gateway",
+        floodgate_argv("gateway", "--port", str(port), "--workers", "1"),
+        log_path=folder / "gateway.log",
+        core=core,
+        env=env,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        http_probe.wait_until_ok(f"{url}/readyz", process, GATEWAY_READY_S_MAX)
+        key = redeem(url, create_code(env))
+    except BaseException:
+        process.stop()
+        raise
+    return Target(
+        "Floodgate gateway", url, process, {"Authorization": f"Bearer {key}"}, "key, rate, slot"
+    )
+
+
+@dataclass(frozen=True)
+class WholePath:
+    """`floodgate up` at work, and how long its start took."""
+
+    target: Target
+    phases: list[tuple[str, float]]
+    first_token_s: float
+
+
+def start_whole_path(model: Path, home: Path, folder: Path) -> WholePath:
+    """`floodgate up` with one replica, in the home where model and caches are, and a key.
+
+    It keeps its run folder and ledger under a home of its own, so that a deployment of this
+    user's is not touched.
+    """
+    env = {
+        "FLOODGATE_HOME": str(home),
+        "FLOODGATE_HOST": "127.0.0.1",
+        "FLOODGATE_REQUESTS_PER_MINUTE": str(REQUESTS_PER_MINUTE),
+    }
+    port = free_port()
+    started = time.monotonic()
+    process = Process(
+        "floodgate up",
+        floodgate_argv("up", "--port", str(port), "--model", str(model), "--replicas", "1"),
+        log_path=folder / "up.log",
+        env=env,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        http_probe.wait_until_ok(f"{url}/readyz", process, UP_READY_S_MAX)
+        key = redeem(url, create_code(env))
+        target = Target("whole path", url, process, {"Authorization": f"Bearer {key}"})
+        first_chat(target, model.name)
+    except BaseException:
+        process.stop()
+        raise
+    first_token_s = time.monotonic() - started
+    return WholePath(target, read_phases(process.log_path.read_text()), first_token_s)
+
+
+def first_chat(target: Target, model: str) -> None:
+    """Wait for the end of a chat of one token: the first that a fresh start generates.
+
+    Raises:
+        ProcessFailedError: it was refused.
+    """
+    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+    answer = http_probe.call(
+        "POST",
+        target.chat_url,
+        headers={"Content-Type": "application/json", **target.headers},
+        body=json.dumps(body).encode(),
+    )
+    if answer.status != 200:
+        raise ProcessFailedError(f"the first chat answered {answer.status}: {answer.body[:300]!r}")
+
+
+def read_phases(log: str) -> list[tuple[str, float]]:
+    """The phases that `floodgate up` reports, in order, with their seconds."""
+    return [(match["name"], float(match["seconds"])) for match in PHASE.finditer(log)]
+
+
+def create_code(env: Mapping[str, str]) -> str:
+    """A fresh invite code."""
+    printed = run_floodgate(["invites", "create", "--count", "1", "--json"], env)
+    try:
+        return first_code(json.loads(printed))
+    except (ValueError, LookupError, TypeError) as error:
+        raise BenchError(f"no code in what `invites create --json` printed: {printed}") from error
+
+
+def first_code(printed: Any) -> str:
+    """The code of the first invite in the command's JSON."""
+    invites = printed["invites"] if isinstance(printed, dict) else printed
+    return str(invites[0]["code"])
+
+
+def redeem(url: str, code: str) -> str:
+    """Turn a code into an API key over HTTP.
+
+    Raises:
+        ProcessFailedError: the gateway refused the code.
+    """
+    body = json.dumps({"code": code, "email": "bench@floodgate.dev"}).encode()
+    answer = http_probe.call(
+        "POST", f"{url}/invites/redeem", headers={"Content-Type": "application/json"}, body=body
+    )
+    if answer.status not in (200, 201):
+        raise ProcessFailedError(f"redeeming answered {answer.status}: {answer.body[:300]!r}")
+    return str(answer.json()["api_key"])
