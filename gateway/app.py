@@ -7,14 +7,12 @@ from collections.abc import AsyncIterator, Coroutine
 from importlib.metadata import version
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
-from waitlist.directory import Directory
-from waitlist.errors import LedgerUnavailable, WaitlistError
-from waitlist.routes import build_router as build_invite_router
 
 from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
@@ -34,6 +32,15 @@ from gateway.routes.engine import EngineEndpoint
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from waitlist import tokens
+from waitlist.directory import Directory, open_directory
+from waitlist.errors import LedgerUnavailable, WaitlistError
+from waitlist.revocation_feed import RevocationFeed
+from waitlist.routes import build_router as build_invite_router
+
+log = structlog.get_logger(__name__)
+
+# A write with an fsync takes a millisecond; two seconds is a disk in trouble.
+_LEDGER_DEADLINE_S = 2.0
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
@@ -62,12 +69,20 @@ async def _lifespan(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[No
         flow.start()
         stack.push_async_callback(flow.close)
         directory = await stack.enter_async_context(
-            Directory.open(settings.ledger_url, settings.flow_url)
+            open_directory(
+                settings.ledger_url,
+                settings.flow_url,
+                actor="gateway",
+                clock=time.time,
+                deadline_s=_LEDGER_DEADLINE_S,
+            )
         )
         upstream = Upstream(engine_secret=settings.engine_secret, api_key=settings.upstream_api_key)
         stack.push_async_callback(upstream.close)
         capacity = _capacity(settings, flow, upstream)
-        keys = LedgerKeys(directory)
+        feed = RevocationFeed(settings.ledger_url, deadline_s=_LEDGER_DEADLINE_S)
+        stack.push_async_callback(feed.close)
+        keys = LedgerKeys(directory, feed)
         authenticator = Authenticator(
             keys, cache_s=settings.key_cache_s, stale_s_max=settings.key_stale_s_max, clock=clock
         )
@@ -140,8 +155,9 @@ class LedgerKeys:
     # As often as replicas publish; a probe is one PING.
     _PROBE_S = 1.0
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, feed: RevocationFeed) -> None:
         self._directory = directory
+        self._feed = feed
         self.available = False
 
     def is_well_formed(self, api_key: str) -> bool:
@@ -150,7 +166,7 @@ class LedgerKeys:
     async def find(self, api_key: str) -> Caller | None:
         try:
             record = await self._directory.find_key(api_key)
-        except LedgerUnavailable as error:
+        except WaitlistError as error:  # gone, or written by another version
             raise DirectoryUnavailable(str(error)) from error
         if record is None:
             return None
@@ -164,15 +180,16 @@ class LedgerKeys:
             try:
                 await self._directory.ping()
                 self.available = True
-            except LedgerUnavailable:
+            except WaitlistError as error:
                 self.available = False
+                log.warning("ledger_unavailable", error=str(error))
             await asyncio.sleep(self._PROBE_S)
 
     async def forget_revoked(self, authenticator: Authenticator) -> None:
         """Drops keys from the worker's cache as the ledger announces their revocation."""
         while True:
             try:
-                async for key_id in self._directory.revocations():
+                async for key_id in self._feed.key_ids():
                     authenticator.forget({key_id})
             except LedgerUnavailable:
                 await asyncio.sleep(self._PROBE_S)
@@ -199,7 +216,7 @@ async def _render_validation_error(request: Request, error: Exception) -> Respon
 
 async def _render_waitlist_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, WaitlistError)
-    told = ApiError(error.message, code=error.code)
+    told = ApiError(error.message, code=error.code, param=error.param)
     told.type = "server_error" if error.status_code >= 500 else "invalid_request_error"
     body = error_body(told, ErrorShape.OPENAI, request.scope["state"]["request_id"])
     return Response(body, error.status_code, media_type="application/json")

@@ -63,13 +63,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
-        self._in_headers = False
-        self._header_bytes = 0
         if size > self.header_bytes_max:
             self._refuse(
                 HeadersTooLarge(f"Request line and headers exceed {self.header_bytes_max} bytes.")
             )
             return
+        self._in_headers = False
+        self._header_bytes = 0
         self._set_deadline(self.body_time_s_max)
         super().on_headers_complete()
 
@@ -94,12 +94,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(RequestTimeout(f"The request's {part} took too long to arrive."))
 
     def _refuse(self, error: ApiError) -> None:
-        """Answers if nothing has been answered yet, and closes the connection."""
+        """Answers unless this request was answered already, and closes the connection."""
         self._set_deadline(None)
         if self.transport.is_closing():
             return
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if not (answering and self.cycle.response_started):
+        if self._in_headers:  # then the cycle is the request before, if there was one
+            may_answer = self.cycle is None or self.cycle.response_complete
+        else:
+            may_answer = not self.cycle.response_started
+        if may_answer:
             body = error_body(error, ErrorShape.OPENAI, "")
             status = error.status_code
             self.transport.write(

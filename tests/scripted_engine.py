@@ -58,6 +58,11 @@ class ScriptedEngine:
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         self.url = ""
 
+    def reset(self) -> None:
+        """Answers plainly again, and forgets what it saw."""
+        self.script = answer_ok
+        self.requests = []
+
     async def request(self, index: int) -> EngineRequest:
         """The request with this index, once it has arrived."""
         async with self._arrived:

@@ -34,10 +34,17 @@ async def flow(connect: Callable[[], FlowRedis]) -> FlowRedis:
     return connect()
 
 
-@pytest.fixture
-async def engine() -> AsyncIterator[ScriptedEngine]:
+@pytest.fixture(scope="session")
+async def engine_process() -> AsyncIterator[ScriptedEngine]:
     async with ScriptedEngine() as running:
         yield running
+
+
+@pytest.fixture
+def engine(engine_process: ScriptedEngine) -> ScriptedEngine:
+    """The scripted engine, without a script and without memory of earlier tests."""
+    engine_process.reset()
+    return engine_process
 
 
 @pytest.fixture
@@ -47,32 +54,44 @@ def start_gateway(
     flow_server: RedisServer,
     engine: ScriptedEngine,
 ) -> Callable[..., GatewayProcess]:
-    """Makes a gateway in front of the scripted engine; enter it with `async with`."""
+    """Makes a gateway with settings of its own in front of the scripted engine."""
 
     def make(**settings: object) -> GatewayProcess:
-        defaults: dict[str, object] = {
-            "ledger_url": ledger_server.url,
-            "flow_url": flow_server.url,
-            "upstream_url": engine.url,
-            "slots": 64,
-            "requests_per_minute": 100_000,
-        }
-        return GatewayProcess(tmp_path, **{**defaults, **settings})
+        return GatewayProcess(
+            tmp_path, **{**_settings(ledger_server, flow_server, engine), **settings}
+        )
 
     return make
 
 
-@pytest.fixture
-async def gateway(start_gateway: Callable[..., GatewayProcess]) -> AsyncIterator[GatewayProcess]:
-    async with start_gateway() as running:
+@pytest.fixture(scope="session")
+async def gateway_process(
+    tmp_path_factory: pytest.TempPathFactory,
+    ledger_process: RedisServer,
+    flow_process: RedisServer,
+    engine_process: ScriptedEngine,
+) -> AsyncIterator[GatewayProcess]:
+    settings = _settings(ledger_process, flow_process, engine_process)
+    async with GatewayProcess(tmp_path_factory.mktemp("gateway"), **settings) as running:
         yield running
+
+
+@pytest.fixture
+async def gateway(
+    gateway_process: GatewayProcess, ledger_server: RedisServer, flow_server: RedisServer
+) -> GatewayProcess:
+    """The gateway that tests share. It must live through whatever they do to its Redis."""
+    await gateway_process.until_ready()
+    return gateway_process
 
 
 @pytest.fixture
 async def directory(
     ledger_server: RedisServer, flow_server: RedisServer
 ) -> AsyncIterator[Directory]:
-    async with open_directory(ledger_server.url, flow_server.url) as found:
+    async with open_directory(
+        ledger_server.url, flow_server.url, actor="tests", clock=time.time
+    ) as found:
         yield found
 
 
@@ -91,3 +110,13 @@ async def client(gateway: GatewayProcess, api_key: str) -> AsyncIterator[httpx.A
         base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=30
     ) as made:
         yield made
+
+
+def _settings(ledger: RedisServer, flow: RedisServer, engine: ScriptedEngine) -> dict[str, object]:
+    return {
+        "ledger_url": ledger.url,
+        "flow_url": flow.url,
+        "upstream_url": engine.url,
+        "slots": 64,
+        "requests_per_minute": 100_000,
+    }

@@ -1,6 +1,7 @@
 """Slot leases raced over several workers on one real Redis."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 
@@ -36,10 +37,8 @@ async def until_used(server: RedisServer, expected: dict[str, int], *workers: Sl
     """Waits for Redis's counts, with the heartbeats that workers send meanwhile."""
     while await used(server) != expected:
         for worker in workers:
-            try:
+            with contextlib.suppress(FlowUnavailable):
                 await worker.renew()
-            except FlowUnavailable:
-                pass
         await asyncio.sleep(0.02)
 
 

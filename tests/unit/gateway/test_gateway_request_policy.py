@@ -1,3 +1,5 @@
+import contextlib
+
 import orjson
 import pytest
 from hypothesis import given
@@ -69,7 +71,5 @@ def test_responses_without_a_store_pass() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_cause_anything_but_a_refusal(body: bytes) -> None:
-    try:
+    with contextlib.suppress(InvalidRequest):
         view_request(CHAT, body)
-    except InvalidRequest:
-        pass

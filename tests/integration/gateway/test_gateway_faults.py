@@ -1,0 +1,136 @@
+"""The gateway while its Redis servers are killed or stopped, and while its workers are."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.gateway_process import GatewayProcess
+from tests.redis_server import RedisServer
+from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
+from waitlist.tokens import new_api_key
+
+pytestmark = pytest.mark.integration
+
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+PATH = "/v1/chat/completions"
+
+
+async def until(client: httpx.AsyncClient, status: int) -> httpx.Response:
+    while True:
+        answer = await client.post(PATH, json=CHAT)
+        if answer.status_code == status:
+            return answer
+        await asyncio.sleep(0.05)
+
+
+async def report(client: httpx.AsyncClient) -> dict[str, object]:
+    found: dict[str, object] = (await client.get("/readyz")).json()
+    return found
+
+
+@pytest.mark.parametrize("how", ["kill", "pause"])
+async def test_without_the_flow_redis_requests_go_on_from_the_local_share(
+    client: httpx.AsyncClient, gateway: GatewayProcess, flow_server: RedisServer, how: str
+) -> None:
+    assert (await client.post(PATH, json=CHAT)).status_code == 200
+    fallbacks = await gateway.metric("floodgate_flow_fallbacks_total")
+    getattr(flow_server, how)()
+    for _ in range(10):
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+    assert await gateway.metric("floodgate_flow_fallbacks_total") > fallbacks
+    while (await report(client))["flow"] != "gone":
+        await asyncio.sleep(0.05)
+    assert (await report(client))["ready"] is True, "the line must not be taken away"
+    if how == "kill":
+        flow_server.start()
+    else:
+        flow_server.resume()
+    while (await report(client))["flow"] != "ok":
+        await asyncio.sleep(0.05)
+    assert (await client.post(PATH, json=CHAT)).status_code == 200
+
+
+@pytest.mark.parametrize("how", ["kill", "pause"])
+async def test_without_the_ledger_known_keys_go_on_and_unknown_ones_are_told_why(
+    start_gateway: Callable[..., GatewayProcess],
+    api_key: str,
+    ledger_server: RedisServer,
+    how: str,
+) -> None:
+    async with (
+        start_gateway(key_cache_s=0) as gateway,
+        httpx.AsyncClient(
+            base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=30
+        ) as client,
+    ):
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        getattr(ledger_server, how)()
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        stranger = {"authorization": f"Bearer {new_api_key()}"}
+        answer = await client.post(PATH, json=CHAT, headers=stranger)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "ledger_unavailable"
+        order = {"code": "fgi-00000-00000", "email": "a@example.com"}
+        assert (await client.post("/invites/redeem", json=order)).status_code in (400, 503)
+        if how == "kill":
+            ledger_server.start()
+        else:
+            ledger_server.resume()
+        while (await client.post(PATH, json=CHAT, headers=stranger)).status_code != 401:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_killed_worker_is_replaced_and_its_slots_come_back(
+    start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
+) -> None:
+    engine.script = EngineRequest.wait_until_gone
+    headers = {"authorization": f"Bearer {api_key}"}
+    async with (
+        start_gateway(slots=3) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=60) as client,
+    ):
+        stuck = [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(3)]
+        await engine.request(2)
+        assert (await client.post(PATH, json=CHAT)).status_code == 503
+        (worker,) = gateway.workers()
+        worker.kill()
+        await asyncio.gather(*stuck, return_exceptions=True)
+        assert all(task.exception() is not None for task in stuck), "its connections are lost"
+        engine.reset()
+        await gateway.until_ready()
+        await until(client, 200)
+
+
+async def test_sigterm_lets_a_running_answer_finish(
+    start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
+) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(request: EngineRequest):  # type: ignore[no-untyped-def]
+        response = await request.stream()
+        await response.write(b"data: first\n\n")
+        await go_on.wait()
+        await response.write(b"data: last\n\n")
+        return response
+
+    engine.script = slow
+    headers = {"authorization": f"Bearer {api_key}"}
+    async with (
+        start_gateway(drain_s_max=20) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client,
+        client.stream("POST", PATH, json={**CHAT, "stream": True}) as answer,
+    ):
+        pieces = answer.aiter_raw()
+        assert await anext(pieces) == b"data: first\n\n"
+        gateway.supervisor.terminate()
+        refused = False
+        while not refused:  # nobody new is let in
+            try:
+                async with httpx.AsyncClient(base_url=gateway.url) as late:
+                    await late.get("/healthz")
+            except httpx.TransportError:
+                refused = True
+        go_on.set()
+        assert [piece async for piece in pieces] == [b"data: last\n\n"]
