@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 
 MODEL = "bench-model"
+WORKLOADS = ("chat", "stream")
+"""One JSON answer, or one stream of events."""
 STREAM_EVENTS = 64
 """Events of a stream before `[DONE]`: one for the role, 61 words, the finish, the usage."""
 

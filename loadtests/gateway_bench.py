@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtests import peers
+from loadtests.canned import WORKLOADS
 from loadtests.floodgate_process import start_gateway
 from loadtests.gateway_memory import watch_memory
 from loadtests.gateway_runs import (
     LOAD_CORE,
     PROXY_CORE,
-    WORKLOADS,
     Bench,
     hold_rate,
     saturate,

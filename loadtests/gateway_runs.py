@@ -22,7 +22,6 @@ from loadtests.wrk import WrkResult, run_wrk
 
 PROXY_CORE = 0
 LOAD_CORE = 1
-WORKLOADS = ("chat", "stream")
 OPEN_LOOP_WARM_UP_S = 1.0
 
 

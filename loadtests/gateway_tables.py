@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from loadtests.canned import WORKLOADS
 from loadtests.percentiles import median
 from loadtests.report import Recorder, Table, spread, verdict
 
@@ -37,7 +38,7 @@ def goals_table(
         goal("requests/s at saturation", chats, at_least=REQUESTS_PER_S_MIN),
         goal("streams of 64 events/s at saturation", streams, at_least=STREAMS_PER_S_MIN),
     ]
-    for workload in ("chat", "stream"):
+    for workload in WORKLOADS:
         for name, bound in (("p50", ADDED_P50_MS_MAX), ("p99", ADDED_P99_MS_MAX)):
             added = added_latencies_ms(runs, gateway, bare, workload, f"latency_{name}_ms")
             text = f"added latency {name}, {workload}, at half rate (ms)"
@@ -95,7 +96,7 @@ def latency_table(runs: Sequence[Run], targets: dict[str, str], bare: str) -> Ta
     """All targets at a constant rate: what each adds to the bare upstream's latency."""
     rows = []
     for name in targets:
-        for workload in ("chat", "stream"):
+        for workload in WORKLOADS:
             rates = figures(runs, "open_loop", name, workload, "rate_per_s")
             added = [
                 spread(added_latencies_ms(runs, name, bare, workload, f"latency_{which}_ms"), 2)

@@ -22,63 +22,30 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from loadtests.percentiles import percentile
+from loadtests.response_end import ResponseEnd
 
 RECEIVE_BYTES = 262_144
 ANSWER_S_MAX = 30.0
-LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 class Connection:
     """A keep-alive connection with at most one request on it."""
 
-    __slots__ = ("body_bytes_left", "due_at_s", "first_byte_at_s", "head", "is_chunked", "socket")
+    __slots__ = ("due_at_s", "end", "first_byte_at_s", "socket")
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address)
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.begin(0.0)
+        self.end = ResponseEnd()
+        self.due_at_s = 0.0
+        self.first_byte_at_s = 0.0
 
     def begin(self, due_at_s: float) -> None:
         """Forget the last response and expect the next."""
         self.due_at_s = due_at_s
         self.first_byte_at_s = 0.0
-        self.head = b""
-        self.is_chunked = False
-        self.body_bytes_left = -1
-
-    def feed(self, data: bytes) -> bool:
-        """Take bytes in; True when the response is whole.
-
-        Raises:
-            ValueError: the status is not 200, or the body's length is not told.
-        """
-        if self.body_bytes_left < 0 and not self.is_chunked:
-            self.head += data
-            end = self.head.find(b"\r\n\r\n")
-            if end < 0:
-                return False
-            data = self.head[end + 4 :]
-            self._read_head(self.head[:end])
-            self.head = b""
-        if self.is_chunked:
-            # The canned bodies never hold these bytes, so that only the last chunk matches.
-            self.head = (self.head + data)[-len(LAST_CHUNK) :]
-            return self.head == LAST_CHUNK
-        self.body_bytes_left -= len(data)
-        return self.body_bytes_left <= 0
-
-    def _read_head(self, head: bytes) -> None:
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise ValueError(f"refused: {head[:200]!r}")
-        lowered = head.lower()
-        at = lowered.find(b"\r\ncontent-length:")
-        if at >= 0:
-            self.body_bytes_left = int(lowered[at + 17 :].split(b"\r\n", 1)[0])
-        elif b"\r\ntransfer-encoding: chunked" in lowered:
-            self.is_chunked = True
-        else:
-            raise ValueError(f"a body without an end: {head[:200]!r}")
+        self.end.begin()
 
 
 @dataclass(frozen=True)
@@ -117,7 +84,7 @@ class OpenLoop:
         self._latencies_s: list[float] = []
         self._first_bytes_s: list[float] = []
         self._send_delays_s: list[float] = []
-        self._failed = 0
+        self._counted = 0
 
     def run(self, warm_up_s: float, duration_s: float) -> OpenLoopResult:
         """Send for `warm_up_s` uncounted and `duration_s` counted seconds."""
@@ -131,7 +98,9 @@ class OpenLoop:
         while True:
             now = time.perf_counter()
             while sent < total and started + sent / self._rate_per_s <= now:
-                self._waiting.append(started + sent / self._rate_per_s)
+                due_at_s = started + sent / self._rate_per_s
+                self._waiting.append(due_at_s)
+                self._counted += due_at_s >= count_from_s
                 sent += 1
             self._send_waiting(count_from_s)
             is_over = sent == total and not self._waiting and len(self._idle) == len(self._open)
@@ -139,7 +108,7 @@ class OpenLoop:
                 break
             due_at_s = started + sent / self._rate_per_s if sent < total else now + 0.05
             self._receive(max(0.0, due_at_s - time.perf_counter()), count_from_s)
-        return self._result(total - round(warm_up_s * self._rate_per_s))
+        return self._result()
 
     def _connect(self) -> Connection:
         connection = Connection(self._address)
@@ -164,7 +133,7 @@ class OpenLoop:
             except OSError:
                 sent_bytes = -1
             if sent_bytes != len(self._request):
-                self._drop(connection, count_from_s)
+                self._drop(connection)
 
     def _receive(self, wait_s: float, count_from_s: float) -> None:
         # select() takes microseconds where epoll_wait() takes milliseconds.
@@ -174,13 +143,13 @@ class OpenLoop:
             connection = self._open[number]
             try:
                 data = connection.socket.recv(RECEIVE_BYTES)
-                is_whole = bool(data) and connection.feed(data)
+                is_whole = bool(data) and connection.end.feed(data)
             except (OSError, ValueError) as error:
                 print(error, file=sys.stderr)
                 data, is_whole = b"", False
             now = time.perf_counter()
             if not data:
-                self._drop(connection, count_from_s)
+                self._drop(connection)
                 continue
             if not connection.first_byte_at_s:
                 connection.first_byte_at_s = now
@@ -190,24 +159,23 @@ class OpenLoop:
                     self._first_bytes_s.append(connection.first_byte_at_s - connection.due_at_s)
                 self._idle.append(connection)
 
-    def _drop(self, connection: Connection, count_from_s: float) -> None:
+    def _drop(self, connection: Connection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
-        elif connection.due_at_s >= count_from_s:
-            self._failed += 1
         del self._open[connection.socket.fileno()]
         self._epoll.unregister(connection.socket.fileno())
         connection.socket.close()
 
-    def _result(self, sent: int) -> OpenLoopResult:
+    def _result(self) -> OpenLoopResult:
         latencies_ms = sorted(value * 1e3 for value in self._latencies_s) or [float("inf")]
         first_bytes_ms = sorted(value * 1e3 for value in self._first_bytes_s) or [float("inf")]
         delays_ms = sorted(value * 1e3 for value in self._send_delays_s) or [float("inf")]
         return OpenLoopResult(
             rate_per_s=self._rate_per_s,
-            sent=sent,
+            sent=self._counted,
             answered=len(self._latencies_s),
-            failed=self._failed,
+            # Refused, cut off, or not answered by the end.
+            failed=self._counted - len(self._latencies_s),
             connections=len(self._open),
             first_byte_p50_ms=percentile(first_bytes_ms, 50),
             first_byte_p99_ms=percentile(first_bytes_ms, 99),

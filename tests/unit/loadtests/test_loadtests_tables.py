@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from loadtests import engine_tables, gateway_tables
+from loadtests.machine import Machine
+from loadtests.report import Recorder
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder("gateway", tmp_path, machine=Machine("Some CPU", 2, 24.0, "6.1", "3.11.7"))
+
+
+def add_gateway_runs(recorder: Recorder, target: str, rate: float, latency_ms: float) -> None:
+    for workload in gateway_tables.WORKLOADS:
+        recorder.add(
+            kind="saturation",
+            target=target,
+            workload=workload,
+            requests_per_s=rate,
+            failures=0,
+            cpu_us_per_request=200.0,
+            proxy_core_busy=1.0,
+            load_core_busy=0.5,
+            rss_bytes=80 * 2**20,
+        )
+        recorder.add(
+            kind="open_loop",
+            target=target,
+            workload=workload,
+            rate_per_s=rate / 2,
+            latency_p50_ms=latency_ms,
+            latency_p99_ms=3 * latency_ms,
+            latency_max_ms=9 * latency_ms,
+            failed=0,
+        )
+
+
+def test_the_gateway_is_held_against_its_goals(recorder: Recorder) -> None:
+    add_gateway_runs(recorder, "warm-up", 1.0, 1.0)
+    recorder.fact("first_counted_run", len(recorder.runs))
+    recorder.fact("targets", {"bare": "none", "ours": "key"})
+    recorder.fact("memory_mib", [(0, 80.0), (10_000, 81.0)])
+    for _ in range(3):
+        add_gateway_runs(recorder, "bare", 50_000.0, 0.2)
+        add_gateway_runs(recorder, "ours", 4_000.0, 1.2)
+    goals, saturation, latency = gateway_tables.tables(recorder, "ours", "bare")
+    verdicts = {row[0]: (row[2], row[3]) for row in goals.rows}
+    assert verdicts["requests/s at saturation"] == ("4,000 (4,000 to 4,000)", "missed")
+    assert verdicts["streams of 64 events/s at saturation"][1] == "met"
+    assert verdicts["added latency p50, chat, at half rate (ms)"] == ("1.00 (1.00 to 1.00)", "met")
+    assert verdicts["added latency p99, stream, at half rate (ms)"][1] == "met"
+    assert verdicts["worker memory at start (MiB)"] == ("80", "met")
+    assert [row[0] for row in saturation.rows] == ["bare", "ours"]
+    assert len(latency.rows) == 4
+
+
+def test_tokens_are_compared_within_a_round(recorder: Recorder) -> None:
+    recorder.fact("targets", ["bare", "whole"])
+    recorder.fact("phases", [("Engine ready", 31.4)])
+    recorder.fact("first_token_s", 80.0)
+    # The machine halves its speed in the second round: the ratio does not care.
+    for number, speed in enumerate((100.0, 50.0, 100.0)):
+        for target, share, ttft_ms in (("whole", 0.96, 52.0), ("bare", 1.0, 40.0)):
+            recorder.add(
+                target=target,
+                round=number,
+                concurrency=8,
+                tokens_per_s=share * speed,
+                ttft_ms=[ttft_ms, ttft_ms + 1],
+            )
+    throughput, first_token, start = engine_tables.tables(recorder)
+    assert throughput.rows[0][3] == "0.960 (0.960 to 0.960)"
+    assert throughput.rows[0][5] == "met"
+    assert first_token.rows[0][3] == "+12.0"
+    assert first_token.rows[0][5] == "missed"
+    assert start.rows[-1][3] == "missed"
