@@ -9,6 +9,7 @@
     ├── EmailHasAccount      409  the address has an account; the code stays good
     ├── CodeExpired          410
     ├── CodeRevoked          410
+    ├── RequestTooLarge      413
     ├── LedgerUnavailable    503  the ledger is gone, too slow or refuses writes
     └── LedgerIncompatible   503  the ledger was written by another version
 
@@ -36,6 +37,14 @@ class WaitlistError(Exception):
 class RequestMalformed(WaitlistError):
     status_code = 400
     code = "invalid_request"
+
+
+class RequestTooLarge(WaitlistError):
+    status_code = 413
+    code = "body_too_large"
+
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(f"The body may have at most {bytes_max} bytes.")
 
 
 class CodeMalformed(WaitlistError):

@@ -3,15 +3,21 @@
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
 
 from waitlist.addresses import EMAIL_CHARS_MAX
 from waitlist.directory import Directory
-from waitlist.errors import RequestMalformed
+from waitlist.errors import RequestMalformed, RequestTooLarge
 from waitlist.tokens import CODE_CHARS_MAX
+
+# The longest code and address that are read, each character escaped as \uXXXX: 2.3 KB.
+_BODY_BYTES_MAX = 8192
 
 
 class RedeemRequest(BaseModel):
@@ -54,11 +60,18 @@ class _WaitlistRoute(APIRoute):
 
         async def handle_or_refuse(request: Request) -> Response:
             try:
-                return await handle(request)
+                return await handle(Request(request.scope, _bounded(request.receive)))
             except RequestValidationError as error:
                 raise _refusal(error) from None
-            except HTTPException:  # a body that is no text, or nested beyond reason
-                raise RequestMalformed("The body is not valid JSON.") from None
+            except HTTPException as error:
+                # FastAPI makes a 400 of whatever happens while it reads the body: text that is no
+                # UTF-8 or is nested beyond reason, but also what a layer below it raised.
+                cause = error.__cause__
+                if isinstance(cause, ValueError | RecursionError):
+                    raise RequestMalformed("The body is not valid JSON.") from None
+                if cause is None or isinstance(cause, ClientDisconnect):
+                    raise
+                raise cause from None
 
         return handle_or_refuse
 
@@ -76,6 +89,7 @@ def build_router(directory: Directory) -> APIRouter:
             404: {"description": "code_unknown"},
             409: {"description": "code_used or email_has_account"},
             410: {"description": "code_expired or code_revoked"},
+            413: {"description": "body_too_large"},
             503: {"description": "ledger_unavailable"},
         },
     )
@@ -91,6 +105,21 @@ def build_router(directory: Directory) -> APIRouter:
         )
 
     return router
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Ends a body at its bound, however it is sent: one in chunks tells no length beforehand."""
+    received_bytes = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received_bytes
+        message = await receive()
+        received_bytes += len(message.get("body", b""))
+        if received_bytes > _BODY_BYTES_MAX:
+            raise RequestTooLarge(_BODY_BYTES_MAX)
+        return message
+
+    return receive_bounded
 
 
 def _refusal(error: RequestValidationError) -> RequestMalformed:

@@ -49,6 +49,7 @@ def test_tombstones_lie_with_the_account_on_flow() -> None:
         (errors.EmailHasAccount(), 409, "email_has_account"),
         (errors.CodeExpired(), 410, "code_expired"),
         (errors.CodeRevoked(), 410, "code_revoked"),
+        (errors.RequestTooLarge(8), 413, "body_too_large"),
         (errors.LedgerUnavailable("x", hint="y"), 503, "ledger_unavailable"),
         (errors.LedgerIncompatible("2", "1"), 503, "ledger_incompatible"),
     ],
