@@ -1,0 +1,1 @@
+"""Running Floodgate: the set-up, the one-machine launcher and the `floodgate` command."""

@@ -1,0 +1,1 @@
+"""Making a bare machine ready. Standard library only: nothing is installed when this runs."""
