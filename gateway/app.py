@@ -65,22 +65,27 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 async def _lifespan(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[None]:
     clock = time.monotonic
     async with contextlib.AsyncExitStack() as stack:
-        flow = FlowRedis(settings.flow_url, deadline_s=settings.flow_deadline_s, clock=clock)
+        flow = FlowRedis(
+            settings.flow_url.get_secret_value(), deadline_s=settings.flow_deadline_s, clock=clock
+        )
         flow.start()
         stack.push_async_callback(flow.close)
         directory = await stack.enter_async_context(
             open_directory(
-                settings.ledger_url,
-                settings.flow_url,
+                settings.ledger_url.get_secret_value(),
+                settings.flow_url.get_secret_value(),
                 actor="gateway",
                 clock=time.time,
                 deadline_s=_LEDGER_DEADLINE_S,
             )
         )
-        upstream = Upstream(engine_secret=settings.engine_secret, api_key=settings.upstream_api_key)
+        upstream = Upstream(
+            engine_secret=settings.engine_secret.get_secret_value(),
+            api_key=settings.upstream_api_key.get_secret_value(),
+        )
         stack.push_async_callback(upstream.close)
         capacity = _capacity(settings, flow, upstream)
-        feed = RevocationFeed(settings.ledger_url, deadline_s=_LEDGER_DEADLINE_S)
+        feed = RevocationFeed(settings.ledger_url.get_secret_value(), deadline_s=_LEDGER_DEADLINE_S)
         stack.push_async_callback(feed.close)
         keys = LedgerKeys(directory, feed)
         authenticator = Authenticator(
@@ -129,7 +134,9 @@ def _mount(
         )
     app.include_router(models.build_router(gate.authenticator, capacity))
     app.include_router(build_invite_router(directory))
-    app.include_router(operations.build_router(readiness, settings.metrics_token))
+    app.include_router(
+        operations.build_router(readiness, settings.metrics_token.get_secret_value())
+    )
 
 
 def _capacity(settings: GatewaySettings, flow: FlowRedis, upstream: Upstream) -> Capacity:

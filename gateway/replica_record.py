@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class EngineState(BaseModel):
@@ -23,12 +23,19 @@ class Replica(BaseModel):
     version: Literal[1] = 1
     model: str
     replica_id: str = Field(min_length=1)
-    url: str = Field(pattern=r"^https?://")
+    # Empty while the replica starts.
+    url: str = Field(pattern=r"^(https?://.+)?$")
     state: Literal["starting", "running", "draining"]
     slots: int = Field(ge=0)
     context_tokens_max: int | None = None
     endpoints: frozenset[str] = frozenset()
     engine: EngineState = EngineState()
+
+    @model_validator(mode="after")
+    def _running_has_an_address(self) -> "Replica":
+        if self.state == "running" and not self.url:
+            raise ValueError("a running replica must name its url")
+        return self
 
 
 def parse_record(text: str) -> Replica | None:

@@ -1,7 +1,7 @@
 """Runs the gateway: one supervisor, and worker processes that share the listening socket.
 
 A worker that dies is started anew, and its slots come back when its lease ends. SIGTERM lets
-running answers finish for `drain_s_max`, then cuts them.
+running answers finish for `gateway_drain_s_max`, then cuts them.
 """
 
 import ctypes
@@ -53,7 +53,7 @@ def run(settings: GatewaySettings) -> None:
         # Client addresses are the sockets' own: no header of a stranger is believed.
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=settings.drain_s_max,
+        timeout_graceful_shutdown=settings.gateway_drain_s_max,
     )
     try:
         Multiprocess(config, sockets=[listener]).run()

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,21 +19,24 @@ class GatewaySettings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535, description="Port the gateway listens on.")
     workers: int = Field(1, ge=1, le=64, description="Gateway worker processes.")
 
-    ledger_url: str = Field(description="Ledger Redis: codes, accounts, keys. redis://…")
-    flow_url: str = Field(description="Flow Redis: rate limits, slots, capacity. redis://…")
+    ledger_url: SecretStr = Field(description="Ledger Redis: codes, accounts, keys. redis://…")
+    flow_url: SecretStr = Field(description="Flow Redis: rate limits, slots, capacity. redis://…")
     flow_deadline_s: float = Field(
         0.25, gt=0, le=10, description="Longest wait for one answer of the flow Redis."
     )
 
-    engine_secret: str = Field(
-        "", description="Secret between gateway and replicas; made at random by `floodgate up`."
+    engine_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Secret between gateway and replicas; made at random by `floodgate up`.",
     )
     upstream_url: str = Field(
         "",
         description="An OpenAI-compatible server to put the gate in front of, instead of "
         "Floodgate's own replicas. http://host:port, without /v1.",
     )
-    upstream_api_key: str = Field("", description="Bearer key that FLOODGATE_UPSTREAM_URL wants.")
+    upstream_api_key: SecretStr = Field(
+        SecretStr(""), description="Bearer key that FLOODGATE_UPSTREAM_URL wants."
+    )
     slots: int = Field(
         64, ge=1, description="How many requests FLOODGATE_UPSTREAM_URL may run at once."
     )
@@ -64,12 +67,12 @@ class GatewaySettings(BaseSettings):
         600.0, gt=0, description="Longest life of one answer, from dispatch to its last byte."
     )
     keep_alive_s: int = Field(75, ge=1, description="How long an idle connection is kept.")
-    drain_s_max: int = Field(
+    gateway_drain_s_max: int = Field(
         5, ge=0, description="Longest time running answers get to finish when the gateway stops."
     )
 
-    metrics_token: str = Field(
-        "",
+    metrics_token: SecretStr = Field(
+        SecretStr(""),
         description="Bearer token for /metrics. Without it only loopback may read /metrics.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -118,7 +118,7 @@ async def test_sigterm_lets_a_running_answer_finish(
     engine.script = slow
     headers = {"authorization": f"Bearer {api_key}"}
     async with (
-        start_gateway(drain_s_max=20) as gateway,
+        start_gateway(gateway_drain_s_max=20) as gateway,
         httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client,
         client.stream("POST", PATH, json={**CHAT, "stream": True}) as answer,
     ):

@@ -1,0 +1,55 @@
+"""Serving writes the replica record and the gateway reads it: both sides of the one contract."""
+
+import pytest
+
+from gateway.replica_record import parse_record
+from serving.record import EngineLoad, ReplicaFacts, ReplicaState, endpoints_of, record_json
+
+pytestmark = pytest.mark.contract
+
+FACTS = ReplicaFacts(
+    model="smollm2",
+    replica_id="abc123",
+    slots=32,
+    context_tokens_max=8192,
+    endpoints=endpoints_of({"generate"}, has_chat_template=True),
+)
+
+
+def published(state: ReplicaState, url: str) -> str:
+    load = EngineLoad(running=3, waiting=1, kv_use=0.25, generation_tokens=7, prompt_tokens=9)
+    return record_json(FACTS, url=url, state=state, load=load, published_at_ms=1_790_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("state", "url"),
+    [("starting", ""), ("running", "http://127.0.0.1:30000"), ("draining", "http://[::1]:30000")],
+)
+def test_the_gateway_reads_what_a_replica_writes(state: ReplicaState, url: str) -> None:
+    replica = parse_record(published(state, url))
+    assert replica is not None
+    assert (replica.state, replica.url) == (state, url)
+    assert (replica.model, replica.replica_id) == (FACTS.model, FACTS.replica_id)
+    assert (replica.slots, replica.context_tokens_max) == (32, 8192)
+    assert replica.endpoints == {"chat/completions", "completions", "responses", "messages"}
+    assert (replica.engine.running, replica.engine.waiting, replica.engine.kv_use) == (3, 1, 0.25)
+
+
+def test_a_running_replica_without_an_address_is_not_believed() -> None:
+    assert parse_record(published("running", "")) is None
+
+
+def test_both_sides_name_the_same_keys() -> None:
+    from gateway import redis_keys as read
+    from serving import redis_keys as written
+
+    assert written.MODELS == read.MODELS
+    assert written.model_replicas("m") == read.replica_index("m")
+    assert written.replica_record("m", "r") == read.replica_record_prefix("m") + "r"
+
+
+def test_the_waitlist_and_the_gateway_name_the_same_revocations() -> None:
+    from gateway import redis_keys as read
+    from waitlist import redis_keys as written
+
+    assert written.revoked_keys("acct_1") == read.revoked_keys("acct_1")
