@@ -18,30 +18,32 @@ _NOT_THE_CAUSE = ("See root cause", "WorkerProc initialization failed", "ActorDi
 REASON_CHARACTERS_MAX = 600
 
 
-def reason_in(text: str) -> str | None:
-    """The last line of `text` that names an exception and its message, if that is a cause."""
-    reason = None
+def reasons_in(text: str) -> list[str]:
+    """Each line that names an exception and its message, with the indented lines below it."""
+    reasons: list[str] = []
+    continues = False
     for line in _COLOURS.sub("", text).splitlines():
         match = _EXCEPTION.search(line)
-        if match and not any(phrase in line for phrase in _NOT_THE_CAUSE):
-            reason = match.group(1).strip()
-    return reason[:REASON_CHARACTERS_MAX] if reason else None
-
-
-def first_reason_in(text: str) -> str | None:
-    """The first such line: processes that fail because another one failed write after it."""
-    for line in _COLOURS.sub("", text).splitlines():
-        if reason := reason_in(line):
-            return reason
-    return None
+        if match:
+            reasons.append(match.group(1).strip())
+        elif continues and line.startswith("  ") and "further information" not in line:
+            # pydantic says what is wrong only there
+            reasons[-1] += f" {line.strip()}"
+        continues = match is not None
+    return [
+        reason[:REASON_CHARACTERS_MAX]
+        for reason in reasons
+        if not any(phrase in reason for phrase in _NOT_THE_CAUSE)
+    ]
 
 
 def start_failure_reason(ray_message: str, worker_logs: Iterable[str]) -> str:
     """One line for the operator, from Ray's message about the deployment and the workers' logs."""
     if "root cause" in ray_message:
         for log in worker_logs:
-            if reason := first_reason_in(log):
-                return reason
-    if reason := reason_in(ray_message):
-        return reason
+            # Processes that fail because another one failed write after it.
+            if reasons := reasons_in(log):
+                return reasons[0]
+    if reasons := reasons_in(ray_message):
+        return reasons[-1]
     return ray_message.strip()[-REASON_CHARACTERS_MAX:]

@@ -1,0 +1,36 @@
+"""Settings as the launcher would make them, and the source of the installed Ray and vLLM."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from serving.settings import ServingSettings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ServingSettings:
+    return ServingSettings(
+        flow_url="redis://127.0.0.1:6379/0",
+        engine_secret="0123456789abcdef",
+        model="/models/smollm2",
+        home=tmp_path,
+    )
+
+
+def _package_folder(name: str) -> Path:
+    """Where a package lies, without importing it: that takes seconds."""
+    spec = find_spec(name)
+    assert spec is not None, f"{name} is not installed"
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+@pytest.fixture
+def ray_folder() -> Path:
+    return _package_folder("ray")
+
+
+@pytest.fixture
+def vllm_source() -> str:
+    return (_package_folder("vllm") / "v1" / "metrics" / "loggers.py").read_text()

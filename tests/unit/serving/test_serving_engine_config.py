@@ -1,0 +1,86 @@
+"""From settings to vLLM's and Ray Serve's arguments."""
+
+from typing import Any
+
+import pytest
+
+from serving import engine_config
+from serving.engine_config import (
+    deployment_options,
+    engine_arguments,
+    llm_config_arguments,
+    placement_bundles,
+)
+from serving.settings import ServingSettings
+
+
+def _with(settings: ServingSettings, **changes: Any) -> ServingSettings:
+    return settings.model_copy(update=changes)
+
+
+def test_one_config_for_both_kinds_of_hardware(settings: ServingSettings) -> None:
+    cpu, gpu = engine_arguments(settings, "cpu"), engine_arguments(settings, "gpu")
+    for arguments in (cpu, gpu):
+        assert arguments["enable_prefix_caching"]
+        assert arguments["enable_chunked_prefill"]
+        assert not arguments["enable_log_requests"]
+    assert (cpu["max_num_seqs"], gpu["max_num_seqs"]) == (32, 256)
+    assert cpu["kv_cache_memory_bytes"] == 2 * 2**30
+    assert "kv_cache_memory_bytes" not in gpu
+    assert (cpu["gpu_memory_utilization"], gpu["gpu_memory_utilization"]) == (0.05, 0.9)
+
+
+def test_slots_are_what_vllm_batches(settings: ServingSettings) -> None:
+    settings = _with(settings, replica_slots=7)
+    assert engine_arguments(settings, "cpu")["max_num_seqs"] == 7
+    assert engine_config.slots_of(settings, "gpu") == 7
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_eager_can_be_set(settings: ServingSettings, eager: bool) -> None:
+    settings = _with(settings, engine_eager=eager)
+    assert engine_arguments(settings, "cpu")["enforce_eager"] is eager
+    assert engine_arguments(settings, "gpu")["enforce_eager"] is eager
+
+
+def test_optional_arguments_are_left_to_vllm(settings: ServingSettings) -> None:
+    arguments = engine_arguments(settings, "cpu")
+    assert "max_model_len" not in arguments
+    assert "tool_call_parser" not in arguments
+    arguments = engine_arguments(
+        _with(settings, context_tokens_max=1024, tool_call_parser="hermes"), "cpu"
+    )
+    assert arguments["max_model_len"] == 1024
+    assert arguments["tool_call_parser"] == "hermes"
+    assert arguments["enable_auto_tool_choice"]
+
+
+def test_the_operators_arguments_win(settings: ServingSettings) -> None:
+    settings = _with(settings, engine_args={"max_num_seqs": 3, "quantization": "awq"})
+    arguments = engine_arguments(settings, "gpu")
+    assert arguments["max_num_seqs"] == 3
+    assert arguments["quantization"] == "awq"
+
+
+def test_a_gpu_replica_asks_for_one_gpu_per_rank(settings: ServingSettings) -> None:
+    bundles = placement_bundles(_with(settings, tensor_parallel=4), "gpu", 64)
+    assert sum(bundle.get("GPU", 0) for bundle in bundles) == 4
+    assert bundles[0]["CPU"] == 1
+
+
+def test_cpu_replicas_fit_on_the_machine_together(settings: ServingSettings) -> None:
+    bundles = placement_bundles(_with(settings, replicas=2), "cpu", 8)
+    assert bundles == [{"CPU": 4.0}]
+
+
+def test_a_failing_replica_is_tried_once(settings: ServingSettings) -> None:
+    options = deployment_options(settings, "cpu", 2)
+    assert options["max_constructor_retry_count"] == 1
+    assert options["graceful_shutdown_timeout_s"] == settings.stream_life_s_max
+
+
+def test_model_source_and_name(settings: ServingSettings) -> None:
+    settings = _with(settings, model="~/models/x", model_name="moss")
+    loading = llm_config_arguments(settings, "cpu", 2)["model_loading_config"]
+    assert loading["model_id"] == "moss"
+    assert loading["model_source"].startswith("/")

@@ -1,0 +1,75 @@
+"""What the environment must hold, and what wrong values get."""
+
+import pytest
+from pydantic import ValidationError
+
+from serving.settings import ServingSettings
+
+REQUIRED = {
+    "FLOODGATE_FLOW_URL": "redis://127.0.0.1:6379/0",
+    "FLOODGATE_ENGINE_SECRET": "0123456789abcdef",
+    "FLOODGATE_MODEL": "/models/smollm2",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_required(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(name)
+    with pytest.raises(ValidationError, match=name.removeprefix("FLOODGATE_").lower()):
+        ServingSettings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FLOODGATE_ENGINE_SECRET", "short"),
+        ("FLOODGATE_MODEL", ""),
+        ("FLOODGATE_REPLICAS", "0"),
+        ("FLOODGATE_ACCELERATOR", "tpu"),
+        ("FLOODGATE_REPLICA_SLOTS", "-1"),
+        ("FLOODGATE_KV_CACHE_GIB", "0"),
+        ("FLOODGATE_ENGINE_ARGS", "[1]"),
+        ("FLOODGATE_REPLICA_PORT_MIN", "80"),
+    ],
+)
+def test_wrong_values_are_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=name.removeprefix("FLOODGATE_").lower()):
+        ServingSettings()
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "served"),
+    [
+        ("/models/smollm2/", None, "smollm2"),
+        ("owner/model-7b", None, "model-7b"),
+        ("owner/model-7b", "moss", "moss"),
+    ],
+)
+def test_served_name(
+    model: str, name: str | None, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOODGATE_MODEL", model)
+    if name:
+        monkeypatch.setenv("FLOODGATE_MODEL_NAME", name)
+    assert ServingSettings().served_name == served
+
+
+def test_no_secret_is_printed() -> None:
+    assert REQUIRED["FLOODGATE_ENGINE_SECRET"] not in repr(ServingSettings())
+
+
+def test_is_frozen() -> None:
+    settings = ServingSettings()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.replicas = 2
+
+
+def test_every_field_is_described() -> None:
+    assert all(field.description for field in ServingSettings.model_fields.values())
