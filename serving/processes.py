@@ -1,7 +1,8 @@
 """The processes of a run: finding what is left of one, and ending it.
 
-A killed launcher leaves Ray's agents behind. They are known by the run's folder, which stands in
-their command line or their environment, and never by a name that others may bear.
+When this process is killed with -9, two agents of Ray outlive it. They are known by the run's
+folder, which stands in their command line or environment or holds the logs that they have open,
+and never by a name that others may bear.
 """
 
 from __future__ import annotations
@@ -114,6 +115,9 @@ def _belongs(process: psutil.Process, folder: str) -> bool:
     try:
         if any(folder in argument for argument in process.cmdline()):
             return True
-        return process.environ().get(RUN_MARK) == folder
+        if process.environ().get(RUN_MARK) == folder:
+            return True
+        # Ray's and vLLM's processes write their title over both, but keep their logs open.
+        return any(file.path.startswith(f"{folder}/") for file in process.open_files())
     except psutil.Error:
         return False

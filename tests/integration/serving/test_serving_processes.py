@@ -24,12 +24,16 @@ class Sleepers:
     def __init__(self) -> None:
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def __call__(self, *arguments: str, code: str = SLEEPER, **environment: str) -> int:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-        )
+    def __call__(
+        self, *arguments: str, code: str = SLEEPER, log: Path = Path(os.devnull), **environment: str
+    ) -> int:
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, *arguments],
+                env=os.environ | environment,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
         self.started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
@@ -68,10 +72,11 @@ def test_ends_what_carries_the_folder_and_nothing_else(
     home, folder = dead_run
     by_argument = sleeper(f"--log_dir={folder}/ray")
     by_environment = sleeper(**{RUN_MARK: str(folder)})
+    by_log = sleeper(log=folder / "agent.log")
     stubborn = sleeper(code=STUBBORN, **{RUN_MARK: str(folder)})
     bystander = sleeper("floodgate", **{RUN_MARK: "/tmp/floodgate-other"})
-    assert processes.end_leftovers(home) == 3
-    for pid in (by_argument, by_environment, stubborn):
+    assert processes.end_leftovers(home) == 4
+    for pid in (by_argument, by_environment, by_log, stubborn):
         assert not psutil.pid_exists(pid)
     assert psutil.pid_exists(bystander)
     assert not folder.exists()
