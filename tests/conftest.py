@@ -1,5 +1,38 @@
 """Shared by every suite.
 
-That this file stands in a package lets pytest put the checkout on the import path, so that
-`from tests.redis_server import RedisServer` works in each suite without further configuration.
+The one running Floodgate that the contract and end-to-end suites talk to is made here, so that
+both use the same.
 """
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.running_floodgate import RunningFloodgate
+
+
+@pytest.fixture(scope="session")
+def floodgate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFloodgate]:
+    """`floodgate up` with one real vLLM replica, for the whole run.
+
+    Eight slots over an engine that runs four requests at once, so that tests can make requests
+    queue inside vLLM. The tool parser is for the tools test.
+    """
+    running = RunningFloodgate(
+        tmp_path_factory.mktemp("floodgate"),
+        replica_slots=8,
+        engine_args='{"max_num_seqs": 4}',
+        tool_call_parser="hermes",
+        requests_per_minute=100_000,
+        kv_cache_gib=1,
+    )
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def api_key(floodgate: RunningFloodgate) -> str:
+    return floodgate.new_key()

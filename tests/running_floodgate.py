@@ -1,0 +1,159 @@
+"""`floodgate up` as users run it, with what tests ask of it: keys, replicas, vLLM's own metrics."""
+
+import asyncio
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import redis
+
+from gateway import redis_keys
+from gateway.replica_record import Replica, parse_record
+from tests.gateway_process import free_port
+
+MODEL = "smollm2-135m-instruct"
+# A cold start converts the model and fills caches; a warm one takes about a minute.
+_START_S_MAX = 600.0
+_STOP_S_MAX = 30.0
+
+
+class RunningFloodgate:
+    """One `floodgate up` with a home of its own; the model is shared through the cache folder."""
+
+    def __init__(self, home: Path, **settings: object) -> None:
+        self.home = home
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._settings = {"home": home, "cache": shared_cache(), "port": self.port, **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("FLOODGATE_")}
+        return {**kept, **{f"FLOODGATE_{k.upper()}": str(v) for k, v in self._settings.items()}}
+
+    @property
+    def output(self) -> str:
+        return (self.home / "up.out").read_text(errors="replace")
+
+    @property
+    def launcher(self) -> psutil.Process:
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.home / "run" / "state.json").read_text())
+        return found
+
+    def begin(self) -> None:
+        """Starts the launcher without waiting for it."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "up.out").open("wb") as output:
+            self._process = subprocess.Popen(
+                [floodgate(), "up"],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def start(self) -> None:
+        """Starts the launcher and waits until it has held its first chat."""
+        self.begin()
+        assert self._process is not None
+        deadline = time.monotonic() + _START_S_MAX
+        while "first token" not in self.output.lower():
+            assert self._process.poll() is None, f"`floodgate up` ended:\n{self.output}"
+            assert time.monotonic() < deadline, f"`floodgate up` is not done:\n{self.output}"
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """As Ctrl-C does it."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            self.run("down")
+            raise
+
+    def run(self, *arguments: str) -> str:
+        """What a `floodgate` command prints; fails with its words when it fails."""
+        done = subprocess.run(
+            [floodgate(), *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"floodgate {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def new_key(self) -> str:
+        """A key, by way of a code that the command made and the gate redeemed."""
+        made = json.loads(self.run("invites", "create", "--count", "1", "--json"))
+        code = re.search(r"fgi-[0-9A-Za-z-]+", json.dumps(made))
+        assert code is not None
+        address = f"{secrets.token_hex(8)}@example.com"
+        answer = httpx.post(
+            f"{self.url}/invites/redeem", json={"code": code.group(), "email": address}, timeout=30
+        )
+        assert answer.status_code == 201, answer.text
+        key: str = answer.json()["api_key"]
+        return key
+
+    def replicas(self) -> list[Replica]:
+        """The replicas as they publish themselves."""
+        with redis.Redis.from_url(self.state["flow_url"], decode_responses=True) as client:
+            names = client.zrange(redis_keys.replica_index(MODEL), 0, -1)
+            texts = [client.get(redis_keys.replica_record_prefix(MODEL) + name) for name in names]
+        return [found for text in texts if text and (found := parse_record(text))]
+
+    def engine_get(self, path: str) -> httpx.Response:
+        """Asks the first replica directly, with the secret."""
+        headers = {"x-floodgate-engine-secret": self.state["engine_secret"]}
+        return httpx.get(self.replicas()[0].url + path, headers=headers, timeout=10)
+
+    def engine_metric(self, name: str) -> float:
+        """The sum of one of vLLM's own metrics."""
+        text = self.engine_get("/metrics").text
+        lines = [line for line in text.splitlines() if re.match(rf"{name}(\{{|\s)", line)]
+        assert lines, f"vLLM has no metric {name}"
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    async def until_engine(self, *, running: int, waiting: int = 0, within_s: float = 30) -> None:
+        """Waits until vLLM's own counts are these."""
+        deadline = time.monotonic() + within_s
+        while True:
+            counts = (
+                self.engine_metric("vllm:num_requests_running"),
+                self.engine_metric("vllm:num_requests_waiting"),
+            )
+            if counts == (running, waiting):
+                return
+            assert time.monotonic() < deadline, f"vLLM counts {counts}, not {(running, waiting)}"
+            await asyncio.sleep(0.05)
+
+
+def floodgate() -> str:
+    """The command that belongs to the Python that runs the tests."""
+    return str(Path(sys.executable).with_name("floodgate"))
+
+
+def shared_cache() -> str:
+    """Where the converted model is kept between runs."""
+    home = os.environ.get("FLOODGATE_HOME", "~/.floodgate")
+    return str(Path(os.environ.get("FLOODGATE_CACHE", home)).expanduser())
