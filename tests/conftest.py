@@ -4,11 +4,12 @@ The one running Floodgate that the contract and end-to-end suites talk to is mad
 both use the same.
 """
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from tests.running_floodgate import RunningFloodgate
+from tests.running_floodgate import RUNNING_MAX, STEP_TOKENS_MAX, RunningFloodgate
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,9 @@ def floodgate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlood
     running = RunningFloodgate(
         tmp_path_factory.mktemp("floodgate"),
         replica_slots=8,
-        engine_args='{"max_num_seqs": 4}',
+        engine_args=json.dumps(
+            {"max_num_seqs": RUNNING_MAX, "max_num_batched_tokens": STEP_TOKENS_MAX}
+        ),
         tool_call_parser="hermes",
         requests_per_minute=100_000,
         kv_cache_gib=1,

@@ -21,6 +21,9 @@ from gateway.replica_record import Replica, parse_record
 from tests.gateway_process import free_port
 
 MODEL = "smollm2-135m-instruct"
+# What the shared Floodgate's engine computes at once: small, so that tests can queue and chunk.
+STEP_TOKENS_MAX = 256
+RUNNING_MAX = 4
 # A cold start converts the model and fills caches; a warm one takes about a minute.
 _START_S_MAX = 600.0
 _STOP_S_MAX = 30.0

@@ -14,7 +14,9 @@ HELLO: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Say he
 
 
 @pytest.fixture
-async def client(floodgate: RunningFloodgate, api_key: str) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def client(
+    floodgate: RunningFloodgate, api_key: str
+) -> AsyncIterator[anthropic.AsyncAnthropic]:
     async with anthropic.AsyncAnthropic(base_url=floodgate.url, api_key=api_key) as made:
         yield made
 

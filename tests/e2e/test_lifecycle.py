@@ -1,0 +1,146 @@
+"""`floodgate up` and `down` from start to end, and after the worst that can happen to them."""
+
+import json
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.gateway_process import free_port
+from tests.running_floodgate import RunningFloodgate
+from tests.running_floodgate import floodgate as floodgate_command
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+
+def marked(run_id: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("FLOODGATE_RUN_ID") == run_id:
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def ports_of(processes: list[psutil.Process]) -> set[int]:
+    ports = set()
+    for process in processes:
+        for connection in process.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                ports.add(connection.laddr.port)
+    return ports
+
+
+def listening_ports() -> set[int]:
+    return {
+        connection.laddr.port
+        for connection in psutil.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def until_gone(run_id: str) -> None:
+    while marked(run_id):
+        time.sleep(0.1)  # the test's own time limit ends it
+
+
+def test_up_prints_what_a_new_user_needs(floodgate: RunningFloodgate) -> None:
+    output = floodgate.output
+    assert floodgate.url.rsplit(":", 1)[1] in output
+    assert "fgi-" in output
+    assert "/invites/redeem" in output
+    assert "curl" in output
+    assert "OpenAI(" in output
+
+
+def test_status_and_a_second_up(floodgate: RunningFloodgate) -> None:
+    status = json.loads(floodgate.run("status", "--json"))
+    assert "running" in json.dumps(status)
+    second = subprocess.run(
+        [floodgate_command(), "up"],
+        env=floodgate.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode != 0
+    assert "floodgate down" in second.stdout + second.stderr
+
+
+def test_keys_are_listed_and_revoked_by_command(floodgate: RunningFloodgate) -> None:
+    key = floodgate.new_key()
+    listed = floodgate.run("keys", "list", "--json")
+    assert key not in listed
+    newest = json.loads(listed)[-1]
+    assert key.endswith(newest["hint"][-4:])
+    floodgate.run("keys", "revoke", newest["key_id"])
+    answer = httpx.get(f"{floodgate.url}/v1/models", headers={"authorization": f"Bearer {key}"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "revoked_api_key")
+
+
+@pytest.mark.parametrize("how", ["interrupt", "kill"])
+def test_nothing_is_left_behind(tmp_path: Path, how: str) -> None:
+    """Ctrl-C, or kill -9 of the launcher: no process and no port stays."""
+    running = RunningFloodgate(tmp_path / "home", kv_cache_gib=1)
+    running.start()
+    run_id = running.state["run_id"]
+    ports = ports_of(marked(run_id))
+    assert len(ports) > 10
+    began_at = time.monotonic()
+    if how == "interrupt":
+        running.stop()
+    else:
+        running.launcher.kill()
+        until_gone(run_id)
+        running.stop()
+    print(f"gone after {time.monotonic() - began_at:.1f} s")
+    assert marked(run_id) == []
+    assert not ports & listening_ports()
+    assert "nothing" in running.run("down").lower()
+
+
+def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:
+    port = free_port()
+    with socket.create_server(("0.0.0.0", port)):
+        done = subprocess.run(
+            [floodgate_command(), "up", "--port", str(port)],
+            env=RunningFloodgate(tmp_path / "home").environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    words = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert str(port) in words
+    assert "--port" in words
+    assert "Traceback" not in words
+
+
+def test_a_model_folder_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            floodgate_command(),
+            "up",
+            "--model",
+            str(tmp_path / "nowhere"),
+            "--port",
+            str(free_port()),
+        ],
+        env=RunningFloodgate(tmp_path / "home").environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    words = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "nowhere" in words
+    assert "Traceback" not in words

@@ -1,0 +1,101 @@
+"""Sockets and secrets of a running Floodgate, tried as a stranger would."""
+
+import socket
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from tests.running_floodgate import MODEL, RunningFloodgate
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+
+def own_processes(floodgate: RunningFloodgate) -> list[psutil.Process]:
+    """Every process of this run, by the mark that each carries in its environment."""
+    mark = floodgate.state["run_id"]
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("FLOODGATE_RUN_ID") == mark:
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def listening(process: psutil.Process) -> set[tuple[str, int]]:
+    try:
+        return {
+            (connection.laddr.ip, connection.laddr.port)
+            for connection in process.net_connections(kind="tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return set()
+
+
+def strangers_addresses() -> list[str]:
+    """This machine's addresses that are not loopback: connecting to them never leaves it."""
+    return [
+        address.address
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    ]
+
+
+def test_only_the_gateways_port_answers_beyond_loopback(floodgate: RunningFloodgate) -> None:
+    processes = own_processes(floodgate)
+    names = " ".join(" ".join(process.cmdline()) for process in processes if process.is_running())
+    for part in ("gcs_server", "raylet", "redis-server", "ServeReplica"):
+        assert part in names, f"{part} was not looked at"
+    sockets = set().union(*(listening(process) for process in processes))
+    assert len(sockets) > 10, "Ray alone listens on a dozen"
+    beyond = {(ip, port) for ip, port in sockets if not ip.startswith(("127.", "::1"))}
+    assert {port for _, port in beyond} <= {floodgate.port}
+    for address in strangers_addresses():
+        for _, port in sockets:
+            with socket.socket() as probe:
+                probe.settimeout(2)
+                answered = probe.connect_ex((address, port)) == 0
+            assert not answered or port == floodgate.port, f"{address}:{port} answers strangers"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/completions"),
+        ("POST", "/invocations"),
+        ("POST", "/tokenize"),
+        ("POST", "/detokenize"),
+        ("POST", "/pooling"),
+        ("POST", "/v1/load_lora_adapter"),
+        ("GET", "/v1/models"),
+        ("GET", "/metrics"),
+        ("GET", "/health"),
+        ("GET", "/openapi.json"),
+    ],
+)
+def test_the_engine_refuses_whoever_lacks_the_secret(
+    floodgate: RunningFloodgate, method: str, path: str
+) -> None:
+    body = {"model": MODEL, "prompt": "hi", "messages": [{"role": "user", "content": "hi"}]}
+    url = floodgate.replicas()[0].url + path
+    for headers in (
+        {},
+        {"x-floodgate-engine-secret": "wrong"},
+        {"authorization": f"Bearer {floodgate.state['engine_secret']}"},
+    ):
+        answer = httpx.request(method, url, json=body, headers=headers, timeout=10)
+        assert answer.status_code == 401, f"{path}: {answer.status_code} {answer.text[:200]}"
+
+
+def test_both_redis_servers_want_a_password(floodgate: RunningFloodgate) -> None:
+    for name in ("flow_url", "ledger_url"):
+        url: str = floodgate.state[name]
+        stranger = "redis://" + url.split("@")[1]
+        with redis.Redis.from_url(stranger) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
