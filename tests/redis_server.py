@@ -19,6 +19,8 @@ from typing import Self
 
 import redis
 
+from waitlist.ledger_tail import repair_tail
+
 # A start takes about 20 ms on an idle machine; loading a long AOF on a busy one takes seconds.
 _START_S_MAX = 20.0
 _STOP_S_MAX = 10.0
@@ -43,8 +45,9 @@ class RedisServer:
 
     @classmethod
     def ledger(cls, folder: Path) -> Self:
-        """As the launcher runs it: each acknowledged write is on disk."""
-        return cls(folder, "--appendonly", "yes", "--appendfsync", "always")
+        """As the launcher runs it: each acknowledged write is on disk, a torn tail is repaired."""
+        options = ("--appendonly", "yes", "--appendfsync", "always", "--aof-load-truncated", "no")
+        return cls(folder, *options)
 
     @classmethod
     def flow(cls, folder: Path) -> Self:
@@ -70,6 +73,7 @@ class RedisServer:
     def start(self) -> None:
         """Starts the server and waits until it answers; keeps the port of an earlier start."""
         assert not self.is_running()
+        repair_tail(self.folder)
         tries = 1 if self.port else _PORT_TRIES_MAX
         for _ in range(tries):
             port = self.port or _free_port()

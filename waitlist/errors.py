@@ -11,7 +11,8 @@
     ├── CodeRevoked          410
     ├── RequestTooLarge      413
     ├── LedgerUnavailable    503  the ledger is gone, too slow or refuses writes
-    └── LedgerIncompatible   503  the ledger was written by another version
+    ├── LedgerIncompatible   503  the ledger was written by another version
+    └── LedgerDamaged        503  the ledger's files cannot be loaded; told before it starts
 
 Codes have 100 random bits and cannot be guessed, so their state is told honestly.
 """
@@ -123,3 +124,8 @@ class LedgerIncompatible(WaitlistError):
             hint=f"The ledger has schema version {found}, this Floodgate works with {expected}: "
             "run the version that wrote it, or point FLOODGATE_LEDGER_URL at another ledger.",
         )
+
+
+class LedgerDamaged(WaitlistError):
+    status_code = 503
+    code = "ledger_damaged"

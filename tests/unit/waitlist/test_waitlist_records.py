@@ -52,6 +52,7 @@ def test_tombstones_lie_with_the_account_on_flow() -> None:
         (errors.RequestTooLarge(8), 413, "body_too_large"),
         (errors.LedgerUnavailable("x", hint="y"), 503, "ledger_unavailable"),
         (errors.LedgerIncompatible("2", "1"), 503, "ledger_incompatible"),
+        (errors.LedgerDamaged("x", hint="y"), 503, "ledger_damaged"),
     ],
 )
 def test_each_error_has_its_own_code(error: errors.WaitlistError, status: int, code: str) -> None:
