@@ -4,7 +4,8 @@ ServingError
 ├── ModelUnusable        the model's folder is missing, incomplete or damaged
 ├── SettingsConflict     settings that cannot be met on this machine
 ├── StartFailed          a replica stopped while starting; carries the engine's own reason
-└── StartTimedOut        the replicas were not ready within start_s_max
+├── StartTimedOut        the replicas were not ready within start_s_max
+└── HostFailed           Ray itself could not be started, or was lost
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class StartFailed(ServingError):
 
 class StartTimedOut(ServingError):
     """The replicas were still not ready after `start_s_max` seconds."""
+
+
+class HostFailed(ServingError):
+    """Ray could not be started, or stopped answering."""

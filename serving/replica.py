@@ -65,7 +65,7 @@ class Replica:
         self._publisher = Publisher(store, self._record)
         self._publisher.start()
         if accelerator == "cpu":
-            _set_threads(settings, cores, rank=context.rank.local_rank)
+            _set_cpu_environment(settings, cores, rank=context.rank.local_rank)
         # Imports vLLM, which reads its environment: only now.
         from serving import ray_internals
 
@@ -166,8 +166,8 @@ class Replica:
         return ("running" if status == 200 and not self._engine.errored else None), url
 
 
-def _set_threads(settings: ServingSettings, cores: tuple[int, ...], *, rank: int) -> None:
-    """Give this replica's engine its threads; its processes inherit the environment."""
+def _set_cpu_environment(settings: ServingSettings, cores: tuple[int, ...], *, rank: int) -> None:
+    """What differs between replicas, or holds on CPU alone; the engine's processes inherit it."""
     threads = threads_per_replica(
         cores=len(cores), replicas=settings.replicas, threads=settings.cpu_threads
     )
@@ -182,6 +182,10 @@ def _set_threads(settings: ServingSettings, cores: tuple[int, ...], *, rank: int
         workers=workers,
         binding=settings.cpu_binding,
     )
+    # vLLM 0.29 cannot load on CPU what it compiled ahead of time ('function' object has no
+    # attribute 'finalize_loading') and compiles anew at every start: 55 s on two cores. Without
+    # it, inductor's own cache works.
+    os.environ["VLLM_USE_AOT_COMPILE"] = "0"
 
 
 def _listening_port(ports: range) -> int | None:

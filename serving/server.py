@@ -11,56 +11,47 @@ To start it by hand, with a Redis server at port 6390:
 from __future__ import annotations
 
 import datetime as dt
-import http.client
-import json
 import os
 import secrets
 import shutil
-import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import psutil
 
 from serving import processes
 from serving.accelerator import Accelerator, choose_accelerator, gpu_count, vllm_is_cpu_build
 from serving.engine_config import deployment_options
 from serving.environment import run_environment
-from serving.errors import StartFailed, StartTimedOut
+from serving.errors import HostFailed, ServingError, StartFailed, StartTimedOut
 from serving.model_folder import check_model
-from serving.replica_gate import DRAIN_PATH, SECRET_HEADER, STATE_PATH
+from serving.replica_calls import drain_replicas, replica_addresses, replica_state
 from serving.settings import ServingSettings
 from serving.start_failure import start_failure_reason
+from serving.stop_signals import StopRequested, ignore_signals, stop_signals, take_signals
 from serving.tls import make_certificates
 
 _APP = "floodgate"
 _POLL_S = 0.25
+_WATCH_PERIOD_S = 2.0
 # The object store carries no tokens here; this is the least that Ray takes.
 _OBJECT_STORE_BYTES = 80 * 2**20
 # A stop must fit in 10 s: draining is set apart, then Serve, Ray and what is left.
 _SERVE_STOP_S_MAX = 4.0
 _RAY_STOP_S_MAX = 3.0
-_REPLICA_CALL_S_MAX = 2.0
 
 OnPhase = Callable[[str], None]
-
-
-class _StopRequested(BaseException):
-    """Raised in the main thread by SIGTERM and SIGINT; no library may swallow it."""
 
 
 def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     """Serve until SIGTERM or SIGINT, then leave no process, port or file behind.
 
     Must be called in the main thread. `on_phase` is given one line per step, with the seconds
-    since the start. Raises ServingError with a message for the operator when serving cannot start.
+    since the start. Raises ServingError with a message for the operator when serving cannot start
+    or Ray is lost.
     """
     phases = _Phases(on_phase)
     check_model(settings.model)
@@ -71,14 +62,15 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     if ended := processes.end_leftovers(home):
         phases.done(f"ended {ended} processes that an earlier run left behind")
     try:
-        with _stop_signals(), _run_folder(home) as folder:
-            _start_ray(settings, folder, phases)
+        with stop_signals(), _run_folder(home) as folder:
             try:
-                _deploy(settings, accelerator, folder, phases)
-                _watch(settings, phases)
+                with _ray_failures():
+                    _start_ray(settings, folder, phases)
+                    _deploy(settings, accelerator, folder, phases)
+                    _watch(settings, phases)
             finally:
                 _stop(settings, phases)
-    except _StopRequested:
+    except StopRequested:
         phases.done("stopped")
 
 
@@ -91,28 +83,6 @@ class _Phases:
 
     def done(self, step: str) -> None:
         self._on_phase(f"{time.monotonic() - self._started_at:5.1f} s  {step}")
-
-
-@contextmanager
-def _stop_signals() -> Iterator[None]:
-    """Turn the first SIGTERM or SIGINT into _StopRequested; ignore further ones while stopping."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    _take_signals()
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _take_signals() -> None:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        raise _StopRequested
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
 
 
 @contextmanager
@@ -129,6 +99,17 @@ def _run_folder(home: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         processes.drop_note(home)
+
+
+@contextmanager
+def _ray_failures() -> Iterator[None]:
+    """Ray raises its own errors and bare RuntimeErrors alike; an operator needs one sentence."""
+    try:
+        yield
+    except ServingError:
+        raise
+    except Exception as error:
+        raise HostFailed(f"Ray failed: {type(error).__name__}: {error}") from error
 
 
 def _start_ray(settings: ServingSettings, folder: Path, phases: _Phases) -> None:
@@ -157,7 +138,7 @@ def _start_ray(settings: ServingSettings, folder: Path, phases: _Phases) -> None
         _temp_dir=str(folder / "ray"),
     )
     # Ray has put its own handlers in.
-    _take_signals()
+    take_signals()
     phases.done("started Ray")
     # Ray insists on a proxy on the head node where replicas have ports of their own. It gets a
     # port that nobody knows, on loopback, and the replicas ask it for the secret too.
@@ -174,7 +155,6 @@ def _deploy(
 ) -> None:
     """Deploy the replicas and wait for all of them. Raises StartFailed or StartTimedOut."""
     from ray import serve
-    from ray.serve.schema import ApplicationStatus
 
     from serving.replica import Replica
 
@@ -187,11 +167,23 @@ def _deploy(
         wait_for_applications_running=False,
     )
     phases.done(f"loading {settings.served_name} on {settings.replicas} x {accelerator}")
+    _await_replicas(settings, folder)
+    for address in replica_addresses(settings):
+        if state := replica_state(settings, address):
+            steps = ", ".join(f"{step} {seconds} s" for step, seconds in state["start_s"].items())
+            phases.done(f"replica {state['replica_id']} at port {address[1]}: {steps}")
+    phases.done("ready")
+
+
+def _await_replicas(settings: ServingSettings, folder: Path) -> None:
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
     deadline = time.monotonic() + settings.start_s_max
     while True:
         app = serve.status().applications[_APP]
         if app.status == ApplicationStatus.RUNNING:
-            break
+            return
         if app.status == ApplicationStatus.DEPLOY_FAILED:
             raise StartFailed(
                 f"The engine could not load {settings.model}: "
@@ -203,10 +195,6 @@ def _deploy(
                 f"(FLOODGATE_START_S_MAX): {app.message or app.status}"
             )
         time.sleep(_POLL_S)
-    for url in replica_addresses(settings):
-        state = _ask(settings, url, "GET", STATE_PATH, timeout_s=_REPLICA_CALL_S_MAX)
-        steps = ", ".join(f"{name} {seconds} s" for name, seconds in state["start_s"].items())
-        phases.done(f"replica {state['replica_id']} at {url[0]}:{url[1]}: {steps}")
 
 
 def _watch(settings: ServingSettings, phases: _Phases) -> None:
@@ -214,12 +202,10 @@ def _watch(settings: ServingSettings, phases: _Phases) -> None:
     from ray import serve
 
     running_before = settings.replicas
-    phases.done("ready")
     while True:
-        time.sleep(2)
-        app = serve.status().applications[_APP]
-        states = next(iter(app.deployments.values())).replica_states
-        running = int(states.get("RUNNING", 0))
+        time.sleep(_WATCH_PERIOD_S)
+        deployments = serve.status().applications[_APP].deployments.values()
+        running = sum(int(each.replica_states.get("RUNNING", 0)) for each in deployments)
         if running != running_before:
             phases.done(f"{running} of {settings.replicas} replicas running")
         running_before = running
@@ -230,57 +216,19 @@ def _stop(settings: ServingSettings, phases: _Phases) -> None:
     import ray
     from ray import serve
 
+    # Also after a failed start: a second Ctrl-C must not leave half of it behind.
+    ignore_signals()
     started = processes.descendants()
-    addresses = list(replica_addresses(settings))
-    if addresses:
-        _drain(settings, addresses)
-        phases.done(f"{len(addresses)} replicas drained ({settings.stop_in_flight})")
-    _within(_SERVE_STOP_S_MAX, serve.shutdown)
-    phases.done("stopped Ray Serve")
-    _within(_RAY_STOP_S_MAX, ray.shutdown)
+    if addresses := replica_addresses(settings):
+        cut = drain_replicas(settings, addresses)
+        phases.done(f"drained {len(addresses)} replicas, {cut} requests were cut")
+    # Without a running Ray, Serve would start one to ask it whether there is something to stop.
+    if ray.is_initialized():
+        _within(_SERVE_STOP_S_MAX, serve.shutdown)
+        phases.done("stopped Ray Serve")
+        _within(_RAY_STOP_S_MAX, ray.shutdown)
     ended = processes.end(started)
     phases.done(f"stopped Ray, {ended} processes had to be ended")
-
-
-def _drain(settings: ServingSettings, addresses: list[tuple[str, int]]) -> None:
-    abort = settings.stop_in_flight == "abort"
-    within_s = 0.0 if abort else settings.drain_s_max
-    path = f"{DRAIN_PATH}?abort={str(abort).lower()}&within_s={within_s}"
-
-    def drain(address: tuple[str, int]) -> None:
-        _ask(settings, address, "POST", path, timeout_s=within_s + _REPLICA_CALL_S_MAX)
-
-    with ThreadPoolExecutor(max_workers=len(addresses)) as pool:
-        list(pool.map(drain, addresses))
-
-
-def _ask(
-    settings: ServingSettings, address: tuple[str, int], method: str, path: str, *, timeout_s: float
-) -> dict[str, Any]:
-    """Call one of a replica's own paths; an empty answer if it does not give one in time."""
-    connection = http.client.HTTPConnection(*address, timeout=timeout_s)
-    try:
-        secret = settings.engine_secret.get_secret_value()
-        connection.request(method, path, headers={SECRET_HEADER: secret})
-        answer: dict[str, Any] = json.loads(connection.getresponse().read())
-        return answer
-    except (OSError, ValueError, http.client.HTTPException):
-        return {"replica_id": "?", "start_s": {}}
-    finally:
-        connection.close()
-
-
-def replica_addresses(settings: ServingSettings) -> Iterator[tuple[str, int]]:
-    """Host and port of each replica among the processes that this one started."""
-    for process in processes.descendants():
-        try:
-            connections = process.net_connections("tcp")
-        except psutil.Error:
-            continue
-        for connection in connections:
-            listens = connection.status == psutil.CONN_LISTEN
-            if listens and connection.laddr.port in settings.replica_ports:
-                yield connection.laddr.ip, connection.laddr.port
 
 
 def _within(seconds: float, call: Callable[[], None]) -> None:
