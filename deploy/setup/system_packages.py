@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,22 +98,26 @@ def _library(name: str) -> Callable[[], bool]:
     return found
 
 
+def _has_python_headers() -> bool:
+    return Path(sysconfig.get_paths()["include"], "Python.h").exists()
+
+
 def _can_make_environments() -> bool:
     """Debian and Ubuntu split ensurepip, which `python -m venv` needs, from python3."""
     spec = importlib.util.find_spec("ensurepip")
     return spec is not None and spec.origin is not None and Path(spec.origin).exists()
 
 
-VENV_NEED: Final = Need(
-    "Python's venv module",
-    f"python{sys.version_info.major}.{sys.version_info.minor}-venv",
-    _can_make_environments,
-)
+_PYTHON: Final = f"python{sys.version_info.major}.{sys.version_info.minor}"
+VENV_NEED: Final = Need("Python's venv module", f"{_PYTHON}-venv", _can_make_environments)
 
 NEEDS: Final = {
     "redis-server": Need("redis-server", "redis-server", _program("redis-server")),
     # vLLM's CPU kernels are linked against it.
     "libnuma": Need("libnuma", "libnuma1", _library("libnuma.so.1")),
+    # torch.compile and Triton make code while the engine starts.
+    "compiler": Need("a C++ compiler", "g++", _program("g++")),
+    "headers": Need("Python's headers", f"{_PYTHON}-dev", _has_python_headers),
     "node": Need("Node.js", "nodejs", _program("node")),
     "npm": Need("npm", "npm", _program("npm")),
     "nginx": Need("nginx", "nginx-light", _program("nginx")),

@@ -1,0 +1,60 @@
+"""The `floodgate` command."""
+
+import os
+import sys
+
+import typer
+
+from deploy.commands import invites, keys, parts, running
+from deploy.commands.settings import settings
+from deploy.errors import DeployError
+
+app = typer.Typer(
+    name="floodgate",
+    help="Language models for a crowd: invite codes, fair limits, vLLM replicas behind one gate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(running.up)
+app.command()(running.down)
+app.command()(running.status)
+app.add_typer(invites.app, name="invites")
+app.add_typer(keys.app, name="keys")
+app.command()(parts.gateway)
+app.command()(parts.serving)
+app.command()(settings)
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Runs a command. What can go wrong in operation is told in two lines, without a traceback."""
+    try:
+        read_env_file()
+        app()
+    except DeployError as error:
+        sys.stderr.write(f"floodgate: {error.message}\n")
+        if error.remedy:
+            sys.stderr.write(f"  {error.remedy}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        # `floodgate keys list | head` is no error; Python would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def read_env_file() -> None:
+    """Takes FLOODGATE_* from ./.env where there is one; what the environment has stays."""
+    if not os.path.exists(".env"):  # noqa: PTH110 - pathlib would cost every start 10 ms more
+        return
+    from dotenv import dotenv_values
+
+    for name, value in dotenv_values(".env").items():
+        if name.startswith("FLOODGATE_") and value is not None:
+            os.environ.setdefault(name, value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""invites: making codes."""
+
+import json
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Invite codes.")
+
+
+@app.callback()
+def invites() -> None:
+    """Invite codes."""
+
+
+@app.command()
+def create(
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
+    plan: Annotated[str, typer.Option(help="Plan of the accounts they make.")] = "free",
+    note: Annotated[str, typer.Option(help="For your own records.")] = "",
+    expires_in: Annotated[
+        str | None, typer.Option(help="How long they are good for: 90s, 30m, 12h, 7d.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make codes. They are shown this once; only their digests are stored."""
+    from deploy.directory_access import redis_urls, with_directory
+    from deploy.durations import parse_duration_s
+    from deploy.settings import LaunchSettings, read_settings
+
+    expires_in_s = None if expires_in is None else parse_duration_s(expires_in)
+    urls = redis_urls(read_settings(LaunchSettings).folders())
+    made = with_directory(
+        urls,
+        lambda directory: directory.create_invites(
+            count, plan, note=note, expires_in_s=expires_in_s
+        ),
+    )
+    if not as_json:
+        for invite in made:
+            typer.echo(invite.code)
+        return
+    rows = [
+        {
+            "code": invite.code,
+            "invite_id": invite.invite_id,
+            "plan": invite.plan,
+            "created_at": invite.created_at.isoformat(),
+            "expires_at": invite.expires_at.isoformat() if invite.expires_at else None,
+        }
+        for invite in made
+    ]
+    typer.echo(json.dumps({"invites": rows}, indent=2))

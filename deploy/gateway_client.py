@@ -1,0 +1,123 @@
+"""What the launcher asks its own gateway: whether it is ready, and one first chat."""
+
+import http.client
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.errors import ProcessFailed
+
+# The engine's first request runs code that no request ran before: 2 s on a slow machine.
+_CHAT_S_MAX = 120.0
+_READY_S_MAX = 2.0
+_CHAT_TOKENS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FirstChat:
+    """`first_token_at` is on the caller's clock, in seconds."""
+
+    first_token_at: float
+    text: str
+
+
+def read_readiness(host: str, port: int) -> tuple[bool, dict[str, Any]]:
+    """Whether the gateway is ready, and its report; not ready with an empty one when it is gone."""
+    connection = http.client.HTTPConnection(host, port, timeout=_READY_S_MAX)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        report = json.loads(answer.read())
+        return answer.status == 200, report if isinstance(report, dict) else {}
+    except (OSError, http.client.HTTPException, ValueError):
+        return False, {}
+    finally:
+        connection.close()
+
+
+def redeem(host: str, port: int, code: str, email: str) -> tuple[str, str]:
+    """Redeems a code as everybody does; the API key and its id. Raises ProcessFailed."""
+    connection = http.client.HTTPConnection(host, port, timeout=_CHAT_S_MAX)
+    try:
+        _post(connection, "/invites/redeem", {"code": code, "email": email})
+        answer = connection.getresponse()
+        document = json.loads(_checked(answer, "redeeming the first code"))
+        return document["api_key"], document["key_id"]
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        raise _failed("redeeming the first code", str(error)) from error
+    finally:
+        connection.close()
+
+
+def read_first_model(host: str, port: int, api_key: str) -> str:
+    """The id of the first model that the gateway lists. Raises ProcessFailed when it has none."""
+    connection = http.client.HTTPConnection(host, port, timeout=_CHAT_S_MAX)
+    try:
+        connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {api_key}"})
+        document = json.loads(_checked(connection.getresponse(), "listing the models"))
+        return str(document["data"][0]["id"])
+    except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
+        raise _failed("listing the models", str(error)) from error
+    finally:
+        connection.close()
+
+
+def hold_first_chat(
+    host: str, port: int, model: str, api_key: str, clock: Callable[[], float] = time.monotonic
+) -> FirstChat:
+    """Streams a few tokens from the model. Raises ProcessFailed when none comes."""
+    connection = http.client.HTTPConnection(host, port, timeout=_CHAT_S_MAX)
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Say hello."}],
+        "max_tokens": _CHAT_TOKENS,
+        "stream": True,
+    }
+    first_token_at: float | None = None
+    text = ""
+    try:
+        _post(connection, "/v1/chat/completions", body, api_key)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            _checked(answer, "the first chat")
+        for line in answer:
+            if not line.startswith(b"data:") or b"[DONE]" in line:
+                continue
+            event = json.loads(line[5:])
+            if "error" in event:
+                raise _failed("the first chat", str(event["error"].get("message")))
+            piece = "".join(c.get("delta", {}).get("content") or "" for c in event["choices"])
+            if piece and first_token_at is None:
+                first_token_at = clock()
+            text += piece
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        raise _failed("the first chat", str(error)) from error
+    finally:
+        connection.close()
+    if first_token_at is None:
+        raise _failed("the first chat", "the answer holds no text")
+    return FirstChat(first_token_at, text)
+
+
+def _post(
+    connection: http.client.HTTPConnection, path: str, body: dict[str, Any], api_key: str = ""
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+    connection.request("POST", path, json.dumps(body), headers)
+
+
+def _checked(answer: http.client.HTTPResponse, what: str) -> bytes:
+    body = answer.read()
+    if answer.status not in (200, 201):
+        raise _failed(what, f"status {answer.status}, {body[:300].decode(errors='replace')}")
+    return body
+
+
+def _failed(what: str, why: str) -> ProcessFailed:
+    return ProcessFailed(
+        f"Everything started, but {what} failed: {why}.", "See the logs of gateway and serving."
+    )

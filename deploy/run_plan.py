@@ -1,0 +1,128 @@
+"""What one run consists of: its mark, its secrets, and the environment of each process."""
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.child import ChildPlan, python_argv, python_environ
+from deploy.home import Home
+from deploy.machine import GIB, check_memory
+from deploy.marked_processes import MARK, new_mark
+from deploy.settings import LaunchSettings, read_settings
+from gateway.settings import GatewaySettings
+from serving.settings import ServingSettings
+
+# A stop must fit into 15 s: the gateway cuts answers after this long, and then the others follow.
+_GATEWAY_DRAIN_S_MAX = 3
+_GATEWAY_GRACE_S = _GATEWAY_DRAIN_S_MAX + 1.5
+_SERVING_GRACE_S = 8.0
+# Measured with the default model: Ray's daemons and the launcher take 0.9 GiB, one CPU replica
+# 1.3 GiB beside its weights (twice while they load) and its KV cache.
+_RAY_BYTES = 9 * GIB // 10
+_REPLICA_BYTES = 13 * GIB // 10
+_KV_CACHE_GIB_DEFAULT = 2.0
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that is settled before the first process starts."""
+
+    settings: LaunchSettings
+    home: Home
+    mark: str
+    environ: dict[str, str] = field(repr=False)
+    engine_secret: str = field(repr=False)
+
+    @classmethod
+    def new(cls, settings: LaunchSettings) -> "RunPlan":
+        """A new run with secrets of its own."""
+        home = settings.folders()
+        mark = new_mark(secrets.token_hex(8), str(home.root))
+        environ = python_environ(os.environ)
+        environ[MARK] = mark
+        # Ray and vLLM would write their titles over the environment, and over the mark in it.
+        environ["SPT_NOENV"] = "1"
+        environ["FLOODGATE_HOME"] = str(home.root)
+        environ["FLOODGATE_CACHE"] = str(home.cache)
+        return cls(settings, home, mark, environ, secrets.token_urlsafe(32))
+
+    @property
+    def local_host(self) -> str:
+        """Where the gateway is reached from this machine."""
+        every = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+        return every.get(self.settings.host, self.settings.host)
+
+    @property
+    def url(self) -> str:
+        """The gateway's URL for people on this machine."""
+        host = self.local_host
+        if host in ("127.0.0.1", "::1"):
+            host = "localhost"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.port}"
+
+    def gateway_settings(self, ledger_url: str, flow_url: str) -> GatewaySettings:
+        """The gateway's settings as it will read them. Raises Refused."""
+        return read_settings(
+            GatewaySettings,
+            ledger_url=ledger_url,
+            flow_url=flow_url,
+            host=self.settings.host,
+            port=self.settings.port,
+        )
+
+    def serving_settings(self, flow_url: str, model: str) -> ServingSettings:
+        """Serving's settings as it will read them. Raises Refused."""
+        return read_settings(
+            ServingSettings,
+            flow_url=flow_url,
+            engine_secret=self.engine_secret,
+            model=model,
+        )
+
+    def gateway_child(self, ledger_url: str, flow_url: str) -> ChildPlan:
+        settings = self.settings
+        drain_s = os.environ.get("FLOODGATE_GATEWAY_DRAIN_S_MAX")
+        return ChildPlan(
+            name="gateway",
+            argv=python_argv("deploy.cli", "gateway"),
+            log_path=self.home.logs / "gateway.log",
+            environ={
+                **self.environ,
+                "FLOODGATE_LEDGER_URL": ledger_url,
+                "FLOODGATE_FLOW_URL": flow_url,
+                "FLOODGATE_ENGINE_SECRET": self.engine_secret,
+                "FLOODGATE_HOST": settings.host,
+                "FLOODGATE_PORT": str(settings.port),
+                "FLOODGATE_GATEWAY_DRAIN_S_MAX": str(
+                    min(_GATEWAY_DRAIN_S_MAX, int(float(drain_s)) if drain_s else 60)
+                ),
+            },
+            grace_s=_GATEWAY_GRACE_S,
+            port=settings.port,
+        )
+
+    def serving_child(self, flow_url: str, model: str, phase_file: Path) -> ChildPlan:
+        return ChildPlan(
+            name="serving",
+            argv=python_argv("deploy.cli", "serving", "--phase-file", str(phase_file)),
+            log_path=self.home.logs / "serving.log",
+            environ={
+                **self.environ,
+                "FLOODGATE_FLOW_URL": flow_url,
+                "FLOODGATE_ENGINE_SECRET": self.engine_secret,
+                "FLOODGATE_MODEL": model,
+            },
+            grace_s=_SERVING_GRACE_S,
+        )
+
+
+def check_engine_memory(serving: ServingSettings, *, on_gpu: bool) -> None:
+    """Raises MachineTooSmall where the replicas cannot fit. A hub model's size is not known."""
+    folder = Path(serving.model).expanduser()
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    replica = _REPLICA_BYTES + weights * 2
+    if not on_gpu:
+        replica += round((serving.kv_cache_gib or _KV_CACHE_GIB_DEFAULT) * GIB)
+    name = serving.served_name
+    check_memory(_RAY_BYTES + serving.replicas * replica, f"Serving {serving.replicas} x {name}")

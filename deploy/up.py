@@ -1,0 +1,267 @@
+"""`floodgate up`: everything on one machine, started in order, kept alive, and stopped in order."""
+
+import os
+import secrets
+import subprocess
+import time
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from deploy import gateway_client, marked_processes, model
+from deploy.child import python_argv, python_environ
+from deploy.directory_access import with_directory
+from deploy.errors import ProcessFailed
+from deploy.machine import has_gpu
+from deploy.phase_file import PhaseReader
+from deploy.phases import Phases
+from deploy.ports import check_port
+from deploy.redis_processes import start_redis
+from deploy.run_lock import hold_run_lock
+from deploy.run_plan import RunPlan, check_engine_memory
+from deploy.run_state import RunState, drop_state, write_state
+from deploy.settings import LaunchSettings
+from deploy.setup.main import STARTED_AT
+from deploy.stop_signal import StopRequested, StopSignal, stop_signals
+from deploy.supervisor import Supervisor, describe_exit
+from deploy.welcome import print_welcome
+
+_POLL_S = 0.1
+_WATCH_S = 0.5
+_GATEWAY_READY_S_MAX = 60.0
+_LEFT_OVER_GRACE_S = 1.5
+_WATCHDOG_S_MAX = 12.0
+# Long enough for a first day, short enough that the codes of many starts do not pile up.
+_CODE_LIFE_S = 7 * 86_400
+_PLAN = "free"
+# A set-up that had to install something takes longer than this.
+_WARM_SETUP_S_MAX = 5.0
+
+
+def up(settings: LaunchSettings, console: Console) -> None:
+    """Runs until a signal ends it. Raises DeployError when something cannot start."""
+    plan = RunPlan.new(settings)
+    with hold_run_lock(plan.home), stop_signals() as stop:
+        # Of a run whose launcher and watchdog were both killed.
+        chosen = marked_processes.of_home(str(plan.home.root))
+        marked_processes.end(chosen, grace_s=_LEFT_OVER_GRACE_S)
+        check_port(settings.host, settings.port)
+        launcher = Launcher(plan, Phases(console), stop)
+        try:
+            launcher.start(console)
+            launcher.watch()
+        except StopRequested:
+            console.print("Stopping.")
+        finally:
+            launcher.stop()
+        console.print("Stopped; nothing is left running.")
+
+
+class Launcher:
+    """One run. `start`, `watch` until StopRequested, and `stop` in any case."""
+
+    def __init__(self, plan: RunPlan, phases: Phases, stop: StopSignal) -> None:
+        self._plan = plan
+        self._phases = phases
+        self._stop = stop
+        self._supervisor = Supervisor(phases.warn)
+        self._serving_phases = PhaseReader(plan.home.run / "phases.jsonl")
+        self._watchdog = self._start_watchdog()
+        self._begun_at = float(os.environ.get(STARTED_AT) or time.monotonic())
+        self._started_at = datetime.now(UTC)
+        self._urls = ("", "")
+        self._model = ""
+
+    def start(self, console: Console) -> None:
+        """Starts everything and holds the first chat."""
+        setup_s = time.monotonic() - self._begun_at
+        self._note_state("starting")
+        model_is_new = self._prepare_model()
+        self._start_redis()
+        ledger_url, flow_url = self._urls
+        gateway = self._plan.gateway_settings(ledger_url, flow_url)
+        if not gateway.upstream_url:
+            self._start_serving()
+        self._supervisor.start(self._plan.gateway_child(ledger_url, flow_url))
+        self._note_state("starting")
+        if not gateway.upstream_url:
+            self._wait_for_engine()
+        self._wait_for_gateway()
+        first_token_s = self._hold_first_chat() - self._begun_at
+        self._note_state("running")
+        warm = not model_is_new and setup_s < _WARM_SETUP_S_MAX
+        console.print(
+            f"First token after {first_token_s:.1f} s "
+            f"({'warm' if warm else 'cold'} start; {setup_s:.1f} s of it set-up).",
+            highlight=False,
+        )
+        self._welcome(console)
+
+    def watch(self) -> None:
+        """Keeps everything alive until StopRequested."""
+        while True:
+            self._stop.wait(_WATCH_S)
+            changed = self._supervisor.check()
+            if self._watchdog.poll() is not None:
+                self._watchdog = self._start_watchdog()
+            for line in self._serving_phases.read():
+                self._phases.note(f"serving: {line}")
+            if changed:
+                self._note_state("running")
+
+    def stop(self) -> None:
+        """Stops everything in order, then whatever else carries this run's mark."""
+        self._note_state("stopping")
+        for name in ("gateway", "serving", "redis-flow", "redis-ledger"):
+            self._supervisor.stop(name)
+        chosen = marked_processes.of_run(self._plan.mark)
+        marked_processes.end(chosen, grace_s=_LEFT_OVER_GRACE_S)
+        assert self._watchdog.stdin is not None
+        self._watchdog.stdin.close()
+        try:
+            self._watchdog.wait(_WATCHDOG_S_MAX)
+        except subprocess.TimeoutExpired:
+            self._watchdog.kill()
+            self._watchdog.wait()
+        for path in self._plan.home.run.glob("redis-*.conf"):
+            path.unlink()
+        drop_state(self._plan.home)
+
+    def _prepare_model(self) -> bool:
+        """Settles which model is served; True when the default model had to be made."""
+        self._model = self._plan.settings.model
+        if self._model or os.environ.get("FLOODGATE_UPSTREAM_URL"):
+            return False
+        folder = model.default_model(self._plan.home)
+        ready = model.is_ready(folder)
+        if not ready:
+            with self._phases.phase("Default model"):
+                model.prepare(self._plan.home, self._stop, self._phases.tick)
+        self._model = str(folder)
+        return not ready
+
+    def _start_redis(self) -> None:
+        with self._phases.phase("Redis, ledger and flow"):
+            plans = [
+                start_redis(role, self._plan.home, self._plan.environ, self._supervisor, self._stop)
+                for role in ("ledger", "flow")
+            ]
+            self._urls = (plans[0].url, plans[1].url)
+
+    def _start_serving(self) -> None:
+        flow_url = self._urls[1]
+        serving = self._plan.serving_settings(flow_url, self._model)
+        if self._plan.settings.check_memory:
+            on_gpu = serving.accelerator == "gpu" or (serving.accelerator == "auto" and has_gpu())
+            check_engine_memory(serving, on_gpu=on_gpu)
+        child = self._plan.serving_child(
+            flow_url, self._model, self._plan.home.run / "phases.jsonl"
+        )
+        self._supervisor.start(child)
+        self._model = serving.served_name
+
+    def _wait_for_engine(self) -> None:
+        with self._phases.phase(f"Engine with {self._model}"):
+            doing = "starting"
+            while True:
+                for doing in self._serving_phases.read():
+                    self._phases.note(doing)
+                self._check_children()
+                if doing.endswith("ready"):
+                    return
+                self._phases.tick(doing)
+                self._stop.wait(_POLL_S)
+
+    def _wait_for_gateway(self) -> None:
+        plan = self._plan
+        report: dict[str, object] = {}
+        with self._phases.phase("Gateway"):
+            give_up_at = time.monotonic() + _GATEWAY_READY_S_MAX
+            while time.monotonic() < give_up_at:
+                ready, report = gateway_client.read_readiness(plan.local_host, plan.settings.port)
+                if ready:
+                    return
+                self._check_children()
+                self._phases.tick()
+                self._stop.wait(_POLL_S)
+        raise ProcessFailed(
+            f"The gateway was not ready within {_GATEWAY_READY_S_MAX:.0f} s: "
+            f"{report or 'no answer'}.",
+            f"See {plan.home.logs / 'gateway.log'}.",
+        )
+
+    def _check_children(self) -> None:
+        """Raises ProcessFailed when a process ended while it should still be starting."""
+        for name, runs in self._supervisor.running().items():
+            if runs:
+                continue
+            child = self._supervisor.child(name)
+            list(self._serving_phases.read())
+            why = self._serving_phases.error if name == "serving" else ""
+            ended = describe_exit(child.exit_status() or 0)
+            raise ProcessFailed(
+                f"{name} {ended}: {why or child.log_tail(5)}", f"See {child.plan.log_path}."
+            )
+
+    def _hold_first_chat(self) -> float:
+        """When the first token came, with a key that is revoked right away."""
+        host, port = self._plan.local_host, self._plan.settings.port
+        tag = secrets.token_hex(4)
+        with self._phases.phase("First token"):
+            codes = self._new_codes(1)
+            address = f"launcher+{tag}@example.com"
+            api_key, key_id = gateway_client.redeem(host, port, codes[0], address)
+            try:
+                name = self._model or gateway_client.read_first_model(host, port, api_key)
+                self._model = name
+                chat = gateway_client.hold_first_chat(host, port, name, api_key)
+            finally:
+                with_directory(self._urls, lambda d: d.revoke_key(key_id), actor="launcher")
+        return chat.first_token_at
+
+    def _new_codes(self, count: int) -> list[str]:
+        invites = with_directory(
+            self._urls,
+            lambda directory: directory.create_invites(count, _PLAN, expires_in_s=_CODE_LIFE_S),
+            actor="launcher",
+        )
+        return [invite.code for invite in invites]
+
+    def _welcome(self, console: Console) -> None:
+        first, second = self._new_codes(2)
+        print_welcome(
+            console,
+            url=self._plan.url,
+            model=self._model,
+            codes=(first, second),
+            tag=secrets.token_hex(3),
+        )
+
+    def _note_state(self, phase: str) -> None:
+        state = RunState.model_validate(
+            {
+                "mark": self._plan.mark,
+                "launcher_pid": os.getpid(),
+                "started_at": self._started_at,
+                "phase": phase,
+                "url": self._plan.url,
+                "model": self._model,
+                "ledger_url": self._urls[0],
+                "flow_url": self._urls[1],
+                "processes": self._supervisor.states(),
+            }
+        )
+        write_state(self._plan.home, state)
+
+    def _start_watchdog(self) -> subprocess.Popen[bytes]:
+        environ = python_environ(os.environ)
+        environ.pop(marked_processes.MARK, None)  # it must not end itself
+        return subprocess.Popen(
+            python_argv("deploy.watchdog", self._plan.mark, str(self._plan.home.state)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environ,
+            start_new_session=True,
+            cwd="/",
+        )
