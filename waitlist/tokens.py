@@ -81,7 +81,8 @@ def normalise_code(text: str) -> str:
 
 
 def new_api_key() -> str:
-    body = KEY_PREFIX + "".join(secrets.choice(_BASE62) for _ in range(_KEY_RANDOM_CHARS))
+    number = secrets.randbelow(len(_BASE62) ** _KEY_RANDOM_CHARS)
+    body = KEY_PREFIX + _base62(number, _KEY_RANDOM_CHARS)
     return body + _key_checksum(body)
 
 
@@ -127,9 +128,12 @@ def _bch_remainder(values: list[int]) -> int:
 
 
 def _key_checksum(body: str) -> str:
-    number = zlib.crc32(body.encode("ascii"))
+    return _base62(zlib.crc32(body.encode("ascii")), _KEY_CHECK_CHARS)
+
+
+def _base62(number: int, width_chars: int) -> str:
     chars = []
-    for _ in range(_KEY_CHECK_CHARS):
+    for _ in range(width_chars):
         number, digit = divmod(number, len(_BASE62))
         chars.append(_BASE62[digit])
     return "".join(reversed(chars))
