@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from loadtests.engine_settings import read_engine_settings, require_alike
 from loadtests.http_probe import wait_until_ok
 from loadtests.process import Process, free_port
 from loadtests.target import Target
@@ -18,19 +19,32 @@ KV_CACHE_BYTES = 2 * 2**30
 MEMORY_SHARE = 0.05
 
 
-def start_bare_vllm(model: Path, model_name: str, home: Path, folder: Path) -> Target:
-    """The server on a loopback port, ready to answer."""
+def start_bare_vllm(like: dict[str, str], model_name: str, home: Path, folder: Path) -> Target:
+    """The server on a loopback port, ready to answer; `like` is what the replica's engine told.
+
+    Raises:
+        ProcessFailedError: it did not start.
+        MeasurementError: it runs with other settings than the replica.
+    """
     port = free_port()
-    argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    argv = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        like["model"].strip("'"),
+    ]
     argv += ["--served-model-name", model_name, "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--max-num-seqs", str(SLOTS), "--kv-cache-memory-bytes", str(KV_CACHE_BYTES)]
-    argv += ["--gpu-memory-utilization", str(MEMORY_SHARE), "--enforce-eager"]
+    argv += ["--gpu-memory-utilization", str(MEMORY_SHARE), "--max-model-len", like["max_seq_len"]]
     argv += ["--enable-prefix-caching", "--enable-chunked-prefill"]
     argv += ["--disable-uvicorn-access-log"]
+    argv += ["--enforce-eager"] if like["enforce_eager"] == "True" else []
+    log_path = folder / "bare-vllm.log"
     process = Process(
         "bare vLLM",
         argv,
-        log_path=folder / "bare-vllm.log",
+        log_path=log_path,
         env={
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -47,6 +61,7 @@ def start_bare_vllm(model: Path, model_name: str, home: Path, folder: Path) -> T
     target = Target("bare vLLM", f"http://127.0.0.1:{port}", process)
     try:
         wait_until_ok(f"{target.url}/health", process, READY_S_MAX)
+        require_alike(like, read_engine_settings(log_path.read_text(errors="replace")))
     except BaseException:
         process.stop()
         raise

@@ -18,8 +18,6 @@ from loadtests.performance_page import write_figures
 from loadtests.report import Recorder, Table
 from loadtests.settings import BenchSettings
 
-MODEL_DEFAULT = "smollm2-135m-instruct"
-
 
 def main() -> int:
     """Read the command line, run, report; 0, or 1 with a message on standard error."""
@@ -54,7 +52,9 @@ def read_options() -> argparse.Namespace:
         "--quick", action="store_true", help="about a minute each, to see that it works; no figures"
     )
     parser.add_argument("--rounds", type=int, help="alternating runs of each (gateway 3, engine 5)")
-    parser.add_argument("--model", type=Path, help="model folder for the engine bench")
+    parser.add_argument(
+        "--model", type=Path, help="model folder for the engine bench (default: Floodgate's own)"
+    )
     parser.add_argument("--no-peers", action="store_true", help="leave the other proxies out")
     parser.add_argument(
         "--profile", action="store_true", help="also sample the gateway worker with py-spy"
@@ -82,7 +82,7 @@ def run_bench(
         gateway = gateway.quick() if options.quick else gateway
         gateway = replace(gateway, rounds=options.rounds or gateway.rounds)
         return run_gateway_bench(gateway, settings, recorder)
-    engine = EnginePlan(model=options.model or settings.home / "models" / MODEL_DEFAULT)
+    engine = EnginePlan(model=options.model)
     engine = engine.quick() if options.quick else engine
     engine = replace(engine, rounds=options.rounds or engine.rounds)
     return run_engine_bench(engine, settings, recorder)

@@ -6,25 +6,26 @@ once: runs alternate, and each is told how busy the idle one kept the cores.
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from loadtests import http_probe
 from loadtests.bare_vllm import start_bare_vllm
 from loadtests.chat_client import prompts, run_chats
 from loadtests.engine_tables import tables
-from loadtests.floodgate_process import start_whole_path
 from loadtests.machine import load_average
 from loadtests.process import cores_busy, require_tools
 from loadtests.report import Recorder, Table
 from loadtests.settings import BenchSettings
 from loadtests.target import Target
+from loadtests.whole_path import start_whole_path
 
 
 @dataclass(frozen=True)
 class EnginePlan:
     """How much to measure. `chats` pairs each concurrency with how many chats a run sends."""
 
-    model: Path
+    model: Path | None = None
     rounds: int = 5
     chats: tuple[tuple[int, int], ...] = ((1, 10), (8, 40), (32, 96))
     output_tokens: int = 64
@@ -37,14 +38,15 @@ class EnginePlan:
 def run_engine_bench(plan: EnginePlan, settings: BenchSettings, recorder: Recorder) -> list[Table]:
     """Start both, measure in turns, stop both; the tables of what was found."""
     require_tools("redis-server", "setpriv")
-    model_name = plan.model.name
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floodgate-bench-")))
-        whole = start_whole_path(plan.model, settings.home, folder)
+        home = settings.home / "bench" / "whole-path"
+        whole = start_whole_path(plan.model, home, settings.cache_folder, folder)
         stack.enter_context(whole.target.process)
-        recorder.fact("phases", whole.phases)
-        recorder.fact("first_token_s", whole.first_token_s)
-        bare = start_bare_vllm(plan.model, model_name, settings.home, folder)
+        recorder.fact("start", asdict(whole.start))
+        recorder.fact("engine_settings", whole.engine_settings)
+        model_name = first_model(whole.target)
+        bare = start_bare_vllm(whole.engine_settings, model_name, home, folder)
         stack.enter_context(bare.process)
         pair = (bare, whole.target)
         recorder.fact("targets", [target.name for target in pair])
@@ -53,6 +55,12 @@ def run_engine_bench(plan: EnginePlan, settings: BenchSettings, recorder: Record
         for number in range(plan.rounds):
             measure_round(pair, model_name, plan, number, recorder)
     return tables(recorder)
+
+
+def first_model(target: Target) -> str:
+    """The name of the model that a target serves."""
+    answer = http_probe.call("GET", f"{target.url}/v1/models", headers=target.headers)
+    return str(answer.json()["data"][0]["id"])
 
 
 def warm_up(pair: tuple[Target, Target], model_name: str, plan: EnginePlan) -> None:

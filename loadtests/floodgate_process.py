@@ -2,12 +2,9 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +15,10 @@ from loadtests.redis_pair import RedisPair
 from loadtests.target import Target
 
 GATEWAY_READY_S_MAX = 60.0
-UP_READY_S_MAX = 600.0
 COMMAND_S_MAX = 60.0
 # High enough never to be what a bench measures.
 SLOTS = 100_000
 REQUESTS_PER_MINUTE = 100_000_000
-
-# A finished phase as `floodgate up` prints it: "✓ Engine ready  31.4 s".
-PHASE = re.compile(r"^\W*(?P<name>\w.*?)\s{2,}(?P<seconds>\d+\.\d) s\s*$", re.MULTILINE)
 
 
 def floodgate_argv(*arguments: str) -> list[str]:
@@ -87,69 +80,6 @@ def start_gateway(upstream_url: str, redis: RedisPair, folder: Path, core: int) 
     return Target(
         "Floodgate gateway", url, process, {"Authorization": f"Bearer {key}"}, "key, rate, slot"
     )
-
-
-@dataclass(frozen=True)
-class WholePath:
-    """`floodgate up` at work, and how long its start took."""
-
-    target: Target
-    phases: list[tuple[str, float]]
-    first_token_s: float
-
-
-def start_whole_path(model: Path, home: Path, folder: Path) -> WholePath:
-    """`floodgate up` with one replica, in the home where model and caches are, and a key.
-
-    It keeps its run folder and ledger under a home of its own, so that a deployment of this
-    user's is not touched.
-    """
-    env = {
-        "FLOODGATE_HOME": str(home),
-        "FLOODGATE_HOST": "127.0.0.1",
-        "FLOODGATE_REQUESTS_PER_MINUTE": str(REQUESTS_PER_MINUTE),
-    }
-    port = free_port()
-    started = time.monotonic()
-    process = Process(
-        "floodgate up",
-        floodgate_argv("up", "--port", str(port), "--model", str(model), "--replicas", "1"),
-        log_path=folder / "up.log",
-        env=env,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        http_probe.wait_until_ok(f"{url}/readyz", process, UP_READY_S_MAX)
-        key = redeem(url, create_code(env))
-        target = Target("whole path", url, process, {"Authorization": f"Bearer {key}"})
-        first_chat(target, model.name)
-    except BaseException:
-        process.stop()
-        raise
-    first_token_s = time.monotonic() - started
-    return WholePath(target, read_phases(process.log_path.read_text()), first_token_s)
-
-
-def first_chat(target: Target, model: str) -> None:
-    """Wait for the end of a chat of one token: the first that a fresh start generates.
-
-    Raises:
-        ProcessFailedError: it was refused.
-    """
-    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
-    answer = http_probe.call(
-        "POST",
-        target.chat_url,
-        headers={"Content-Type": "application/json", **target.headers},
-        body=json.dumps(body).encode(),
-    )
-    if answer.status != 200:
-        raise ProcessFailedError(f"the first chat answered {answer.status}: {answer.body[:300]!r}")
-
-
-def read_phases(log: str) -> list[tuple[str, float]]:
-    """The phases that `floodgate up` reports, in order, with their seconds."""
-    return [(match["name"], float(match["seconds"])) for match in PHASE.finditer(log)]
 
 
 def create_code(env: Mapping[str, str]) -> str:

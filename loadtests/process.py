@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,9 +53,15 @@ class Process:
         core: int | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        marked_by: tuple[str, str] | None = None,
     ) -> None:
-        """Start `argv`, on one core when `core` is given; output goes to `log_path`."""
+        """Start `argv`, on one core when `core` is given; output goes to `log_path`.
+
+        `marked_by` names an environment variable and its value that nobody else has: processes
+        that carry it belong to the tree even when their parents are gone.
+        """
         self.name = name
+        self._marked_by = marked_by
         self.log_path = log_path
         pinning = ["taskset", "--cpu-list", str(core)] if core is not None else []
         # A bench killed with -9 must not leave its servers behind.
@@ -116,9 +122,10 @@ class Process:
         """The process and all its descendants that are alive now."""
         try:
             root = psutil.Process(self.pid)
-            return [root, *root.children(recursive=True)]
+            found = [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
-            return []
+            found = []
+        return list(dict.fromkeys([*found, *self._marked()]))
 
     def usage(self) -> Usage:
         """Processor time and resident memory of the tree, summed."""
@@ -159,6 +166,17 @@ class Process:
                     member.kill()
                 except psutil.NoSuchProcess:
                     continue
+
+    def _marked(self) -> Iterator[psutil.Process]:
+        if self._marked_by is None:
+            return
+        name, value = self._marked_by
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(name) == value:
+                    yield process
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
 
     def _signal_tree(self, number: signal.Signals) -> None:
         for member in self.tree():

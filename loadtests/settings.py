@@ -2,24 +2,40 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class BenchSettings(BaseSettings):
     """The benches' own settings; the parts under test read theirs from the environment given."""
 
-    model_config = SettingsConfigDict(env_prefix="FLOODGATE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="FLOODGATE_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
     home: Path = Field(
         default=Path.home() / ".floodgate",
         description="Folder for everything Floodgate keeps: model, caches, ledger, peers' "
         "virtual environments.",
     )
+    cache: Path | None = Field(
+        default=None,
+        description="Folder for the converted model; several homes may share it. Empty: HOME.",
+    )
     bench_results: Path = Field(
         default=Path("build/bench"),
         description="Folder that benches write their result files and profiles to.",
     )
+
+    @field_validator("home", "cache", "bench_results")
+    @classmethod
+    def _without_tilde(cls, folder: Path | None) -> Path | None:
+        return folder.expanduser() if folder else None
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where the converted model is."""
+        return self.cache or self.home
 
     @property
     def peers(self) -> Path:

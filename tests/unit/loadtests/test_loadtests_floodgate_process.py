@@ -1,6 +1,6 @@
 import pytest
 
-from loadtests.floodgate_process import first_code, read_phases
+from loadtests.floodgate_process import first_code
 
 
 def test_the_code_is_found_in_a_list_and_in_an_object() -> None:
@@ -12,8 +12,3 @@ def test_the_code_is_found_in_a_list_and_in_an_object() -> None:
 def test_no_code_is_an_error(printed: object) -> None:
     with pytest.raises(LookupError):
         first_code(printed)
-
-
-def test_phases_are_read_in_order() -> None:
-    log = "Starting\n✓ Redis ready    0.3 s\n✓ Engine ready  31.4 s\nhttp://127.0.0.1:8000\n"
-    assert read_phases(log) == [("Redis ready", 0.3), ("Engine ready", 31.4)]

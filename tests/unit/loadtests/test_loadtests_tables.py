@@ -58,8 +58,8 @@ def test_the_gateway_is_held_against_its_goals(recorder: Recorder) -> None:
 
 def test_tokens_are_compared_within_a_round(recorder: Recorder) -> None:
     recorder.fact("targets", ["bare", "whole"])
-    recorder.fact("phases", [("Engine ready", 31.4)])
-    recorder.fact("first_token_s", 80.0)
+    phases = [("Engine", 61.4)]
+    recorder.fact("start", {"phases": phases, "first_token_s": 80.0, "is_warm": True})
     # The machine halves its speed in the second round: the ratio does not care.
     for number, speed in enumerate((100.0, 50.0, 100.0)):
         for target, share, ttft_ms in (("whole", 0.96, 52.0), ("bare", 1.0, 40.0)):
@@ -76,3 +76,10 @@ def test_tokens_are_compared_within_a_round(recorder: Recorder) -> None:
     assert first_token.rows[0][3] == "+12.0"
     assert first_token.rows[0][5] == "missed"
     assert start.rows[-1][3] == "missed"
+
+
+def test_a_cold_start_has_no_goal() -> None:
+    start = {"phases": [("Engine", 61.4)], "first_token_s": 180.0, "is_warm": False}
+    table = engine_tables.start_table(start)
+    assert table.title.startswith("Cold")
+    assert table.rows[-1][2:] == ("none", "")
