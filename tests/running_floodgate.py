@@ -16,6 +16,7 @@ import httpx
 import psutil
 import redis
 
+from deploy import marked_processes
 from gateway import redis_keys
 from gateway.replica_record import Replica, parse_record
 from tests.gateway_process import free_port
@@ -58,6 +59,16 @@ class RunningFloodgate:
         found: dict[str, Any] = json.loads((self.home / "run" / "state.json").read_text())
         return found
 
+    @property
+    def engine_secret(self) -> str:
+        """As the gateway has it; it is written nowhere."""
+        (gateway,) = (p for p in self.state["processes"] if p["name"] == "gateway")
+        return psutil.Process(gateway["pid"]).environ()["FLOODGATE_ENGINE_SECRET"]
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this run, whoever its parent is by now."""
+        return marked_processes.find(marked_processes.of_run(self.state["mark"]))
+
     def begin(self) -> None:
         """Starts the launcher without waiting for it."""
         self.home.mkdir(parents=True, exist_ok=True)
@@ -75,7 +86,7 @@ class RunningFloodgate:
         self.begin()
         assert self._process is not None
         deadline = time.monotonic() + _START_S_MAX
-        while "first token" not in self.output.lower():
+        while "First token after" not in self.output:
             assert self._process.poll() is None, f"`floodgate up` ended:\n{self.output}"
             assert time.monotonic() < deadline, f"`floodgate up` is not done:\n{self.output}"
             time.sleep(0.1)
@@ -127,7 +138,7 @@ class RunningFloodgate:
 
     def engine_get(self, path: str) -> httpx.Response:
         """Asks the first replica directly, with the secret."""
-        headers = {"x-floodgate-engine-secret": self.state["engine_secret"]}
+        headers = {"x-floodgate-engine-secret": self.engine_secret}
         return httpx.get(self.replicas()[0].url + path, headers=headers, timeout=10)
 
     def engine_metric(self, name: str) -> float:

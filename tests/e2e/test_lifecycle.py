@@ -10,6 +10,7 @@ import httpx
 import psutil
 import pytest
 
+from deploy import marked_processes
 from tests.gateway_process import free_port
 from tests.running_floodgate import RunningFloodgate
 from tests.running_floodgate import floodgate as floodgate_command
@@ -17,15 +18,8 @@ from tests.running_floodgate import floodgate as floodgate_command
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
-def marked(run_id: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("FLOODGATE_RUN_ID") == run_id:
-                found.append(process)
-        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
+def marked(mark: str) -> list[psutil.Process]:
+    return marked_processes.find(marked_processes.of_run(mark))
 
 
 def ports_of(processes: list[psutil.Process]) -> set[int]:
@@ -45,8 +39,8 @@ def listening_ports() -> set[int]:
     }
 
 
-def until_gone(run_id: str) -> None:
-    while marked(run_id):
+def until_gone(mark: str) -> None:
+    while marked(mark):
         time.sleep(0.1)  # the test's own time limit ends it
 
 
@@ -78,7 +72,7 @@ def test_keys_are_listed_and_revoked_by_command(floodgate: RunningFloodgate) -> 
     key = floodgate.new_key()
     listed = floodgate.run("keys", "list", "--json")
     assert key not in listed
-    newest = json.loads(listed)[-1]
+    newest = json.loads(listed.splitlines()[-1])
     assert key.endswith(newest["hint"][-4:])
     floodgate.run("keys", "revoke", newest["key_id"])
     answer = httpx.get(f"{floodgate.url}/v1/models", headers={"authorization": f"Bearer {key}"})
@@ -90,18 +84,18 @@ def test_nothing_is_left_behind(tmp_path: Path, how: str) -> None:
     """Ctrl-C, or kill -9 of the launcher: no process and no port stays."""
     running = RunningFloodgate(tmp_path / "home", kv_cache_gib=1)
     running.start()
-    run_id = running.state["run_id"]
-    ports = ports_of(marked(run_id))
+    mark = running.state["mark"]
+    ports = ports_of(marked(mark))
     assert len(ports) > 10
     began_at = time.monotonic()
     if how == "interrupt":
         running.stop()
     else:
         running.launcher.kill()
-        until_gone(run_id)
+        until_gone(mark)
         running.stop()
     print(f"gone after {time.monotonic() - began_at:.1f} s")
-    assert marked(run_id) == []
+    assert marked(mark) == []
     assert not ports & listening_ports()
     assert "nothing" in running.run("down").lower()
 

@@ -12,19 +12,6 @@ from tests.running_floodgate import MODEL, RunningFloodgate
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 
-def own_processes(floodgate: RunningFloodgate) -> list[psutil.Process]:
-    """Every process of this run, by the mark that each carries in its environment."""
-    mark = floodgate.state["run_id"]
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("FLOODGATE_RUN_ID") == mark:
-                found.append(process)
-        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
-
-
 def listening(process: psutil.Process) -> set[tuple[str, int]]:
     try:
         return {
@@ -47,7 +34,7 @@ def strangers_addresses() -> list[str]:
 
 
 def test_only_the_gateways_port_answers_beyond_loopback(floodgate: RunningFloodgate) -> None:
-    processes = own_processes(floodgate)
+    processes = floodgate.processes()
     names = " ".join(" ".join(process.cmdline()) for process in processes if process.is_running())
     for part in ("gcs_server", "raylet", "redis-server", "ServeReplica"):
         assert part in names, f"{part} was not looked at"
@@ -87,7 +74,7 @@ def test_the_engine_refuses_whoever_lacks_the_secret(
     for headers in (
         {},
         {"x-floodgate-engine-secret": "wrong"},
-        {"authorization": f"Bearer {floodgate.state['engine_secret']}"},
+        {"authorization": f"Bearer {floodgate.engine_secret}"},
     ):
         answer = httpx.request(method, url, json=body, headers=headers, timeout=10)
         assert answer.status_code == 401, f"{path}: {answer.status_code} {answer.text[:200]}"
