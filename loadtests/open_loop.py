@@ -13,7 +13,6 @@ import gc
 import json
 import select
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -65,6 +64,8 @@ class OpenLoopResult:
     latency_max_ms: float
     send_delay_p99_ms: float
     """How late the client itself sent: its own noise, part of every latency."""
+    first_failure: str
+    """What the first refused or broken answer said; empty when there was none."""
 
 
 class OpenLoop:
@@ -85,6 +86,7 @@ class OpenLoop:
         self._first_bytes_s: list[float] = []
         self._send_delays_s: list[float] = []
         self._counted = 0
+        self._first_failure = ""
 
     def run(self, warm_up_s: float, duration_s: float) -> OpenLoopResult:
         """Send for `warm_up_s` uncounted and `duration_s` counted seconds."""
@@ -145,7 +147,7 @@ class OpenLoop:
                 data = connection.socket.recv(RECEIVE_BYTES)
                 is_whole = bool(data) and connection.end.feed(data)
             except (OSError, ValueError) as error:
-                print(error, file=sys.stderr)
+                self._first_failure = self._first_failure or str(error)
                 data, is_whole = b"", False
             now = time.perf_counter()
             if not data:
@@ -184,6 +186,7 @@ class OpenLoop:
             latency_p99_ms=percentile(latencies_ms, 99),
             latency_max_ms=latencies_ms[-1],
             send_delay_p99_ms=percentile(delays_ms, 99),
+            first_failure=self._first_failure,
         )
 
 

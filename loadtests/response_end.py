@@ -41,7 +41,7 @@ class ResponseEnd:
 
     def _read_head(self, head: bytes) -> None:
         if not head.startswith(b"HTTP/1.1 200"):
-            raise ValueError(f"refused: {head[:200]!r}")
+            raise ValueError(f"refused: {head[:600]!r}")
         lowered = head.lower()
         at = lowered.find(b"\r\ncontent-length:")
         if at >= 0:
@@ -49,4 +49,4 @@ class ResponseEnd:
         elif b"\r\ntransfer-encoding: chunked" in lowered:
             self._is_chunked = True
         else:
-            raise ValueError(f"a body without an end: {head[:200]!r}")
+            raise ValueError(f"a body without an end: {head[:600]!r}")
