@@ -12,7 +12,7 @@ from typing import Literal
 
 import redis
 
-from deploy.child import ChildPlan
+from deploy.child import ChildPlan, python_argv
 from deploy.errors import ProcessFailed, Refused
 from deploy.home import Home
 from deploy.ports import LOOPBACK, free_port
@@ -41,7 +41,9 @@ maxmemory-policy noeviction
 """
 _ROLE_LINES: dict[Role, str] = {
     # What Redis has acknowledged survives kill -9 and a power cut.
-    "ledger": "appendonly yes\nappendfsync always\n",
+    # A torn tail is repaired by ledger_process: where Redis 7.0 cuts it by itself, half a
+    # transaction can stay and swallow the next one (docs/decisions/0004).
+    "ledger": "appendonly yes\nappendfsync always\naof-load-truncated no\n",
     # Rate limits, slots and capacity heal by themselves within seconds.
     "flow": "appendonly no\n",
 }
@@ -75,7 +77,7 @@ def start_redis(
         plan = _write_plan(role, home)
         child_plan = ChildPlan(
             name=f"redis-{role}",
-            argv=[program, str(_config_path(role, home))],
+            argv=_argv(role, program, home),
             log_path=home.logs / f"redis-{role}.log",
             environ=environ,
             grace_s=_STOP_S_MAX,
@@ -103,6 +105,13 @@ def _write_plan(role: Role, home: Home) -> RedisPlan:
     with os.fdopen(descriptor, "w") as file:
         file.write(text + _ROLE_LINES[role])
     return RedisPlan(role, port, f"redis://:{password}@{LOOPBACK}:{port}/0")
+
+
+def _argv(role: Role, program: str, home: Home) -> list[str]:
+    config = str(_config_path(role, home))
+    if role == "flow":
+        return [program, config]
+    return python_argv("deploy.ledger_process", str(home.ledger), program, config)
 
 
 def _config_path(role: Role, home: Home) -> Path:
