@@ -62,6 +62,8 @@ def _request_path(settings: ServingSettings) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         # Ports are held back only for a proxy that still routes to them.
         "RAY_SERVE_PORT_QUARANTINE_S": "0",
+        # Serve's controller looks at its three actors ten times a second: 3% of a core, for good.
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
         # Ray starts its workers at nice 15, behind everything else on the machine.
         "RAY_worker_niceness": "0",
     }

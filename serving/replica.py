@@ -10,6 +10,7 @@ import asyncio
 import http.client
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -18,6 +19,7 @@ from serving.accelerator import Accelerator
 from serving.cores import thread_binding, threads_per_replica
 from serving.engine_config import llm_config_arguments, slots_of
 from serving.engine_metrics import read_engine_load
+from serving.first_answer import get_first_answer
 from serving.publisher import Publisher, RecordStore
 from serving.record import (
     EngineLoad,
@@ -82,19 +84,19 @@ class Replica:
         from serving import ray_internals
 
         api = await ray_internals.build_api(self._server)
-        tokenizer = self._engine.get_tokenizer()
-        self._facts = ReplicaFacts(
-            model=self._facts.model,
-            replica_id=self._facts.replica_id,
-            slots=self._facts.slots,
-            context_tokens_max=self._engine.model_config.max_model_len,
-            endpoints=endpoints_of(
-                await self._engine.get_supported_tasks(),
-                # Tokenizers without the attribute (Mistral's) bring their own format.
-                has_chat_template=getattr(tokenizer, "chat_template", "own") is not None,
-            ),
+        # Tokenizers without the attribute (Mistral's) bring their own format.
+        template = getattr(self._engine.get_tokenizer(), "chat_template", "own")
+        endpoints = endpoints_of(
+            await self._engine.get_supported_tasks(), has_chat_template=template is not None
         )
         self._mark("build API")
+        await get_first_answer(api, self._facts.model, endpoints)
+        self._mark("first answer")
+        self._facts = replace(
+            self._facts,
+            context_tokens_max=self._engine.model_config.max_model_len,
+            endpoints=endpoints,
+        )
         self._publisher.publish_soon()
         return ReplicaGate(
             api, secret=self._settings.engine_secret.get_secret_value(), control=self
