@@ -28,6 +28,7 @@ _POLL_S = 0.02
 _PORT_TRIES_MAX = 5
 _STOP_S_MAX = 4.0
 
+# A title would be written over the environment, and over the mark in it.
 _COMMON = """\
 bind {host}
 port {port}
@@ -35,6 +36,7 @@ protected-mode yes
 requirepass {password}
 dir {folder}
 daemonize no
+set-proc-title no
 logfile ""
 save ""
 maxmemory-policy noeviction
