@@ -22,8 +22,12 @@ from packaging.utils import canonicalize_name
 FOLDER = Path(__file__).resolve().parent
 # Order matters: a package stands in the first lock that needs it.
 LOCKS = {"base": None, "cpu": "cpu", "dev": "dev", "load": "load"}
-# What `pip install --no-build-isolation` builds this project with.
-BUILD = ("setuptools",)
+ALSO = {
+    # What `pip install --no-build-isolation` builds this project with.
+    "base": ["setuptools"],
+    # ray.serve.llm imports it, though only the extra ray[llm] of GPU machines names it.
+    "cpu": ["pyarrow"],
+}
 PYTHONS = ("3.11.2", "3.12.3", "3.13.5")
 MACHINES = ("x86_64", "aarch64")
 LEFT_OUT = {
@@ -41,7 +45,7 @@ def main() -> int:
     locked: set[str] = set()
     for lock, extra in LOCKS.items():
         wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
-        roots = [*map(Requirement, wanted), *(Requirement(name) for name in BUILD if not extra)]
+        roots = [*map(Requirement, wanted), *map(Requirement, ALSO.get(lock, ()))]
         machines_of: dict[str, set[str]] = {}
         for python, machine in itertools.product(PYTHONS, MACHINES):
             for name in _closure(roots, python, machine):
