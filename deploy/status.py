@@ -4,7 +4,7 @@ from typing import Any
 
 import psutil
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from deploy.home import Home
 from deploy.replica_records import read_replicas
@@ -49,7 +49,9 @@ def print_status(console: Console, status: dict[str, Any]) -> None:
         cells = (row["pid"], row["port"] or "", row["state"], memory, row["restarts"])
         processes.add_row(row["name"], *map(str, cells))
     console.print(processes)
-    replicas = Table("replica", "model", "state", "url", "slots", "running", "waiting", "KV use")
+    replicas = Table("replica", "model", "state", Column("url", overflow="fold"))
+    for name in ("slots", "running", "waiting", "KV use"):
+        replicas.add_column(name)
     for row in status["replicas"]:
         engine = row["engine"]
         head = (row["replica_id"], row["model"], row["state"], row["url"])

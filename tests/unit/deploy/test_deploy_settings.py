@@ -1,0 +1,51 @@
+"""Settings of the launcher, and the file that lists everybody's."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.env_example import env_example
+from deploy.errors import Refused
+from deploy.settings import LaunchSettings, read_settings
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "CACHE", "PORT", "HOST", "MODEL"):
+        monkeypatch.delenv(f"FLOODGATE_{name}", raising=False)
+
+
+def test_env_example_lists_exactly_the_settings() -> None:
+    assert (ROOT / ".env.example").read_text(encoding="utf-8") == env_example()
+
+
+def test_every_setting_has_a_meaning_and_stands_once() -> None:
+    lines = env_example().splitlines()
+    names = [line.partition("=")[0] for line in lines if line.startswith("#FLOODGATE_")]
+    assert len(names) == len(set(names)) > 30
+    for index, line in enumerate(lines):
+        if line.startswith("#FLOODGATE_"):
+            assert lines[index - 1].startswith("# ")
+
+
+def test_cache_is_the_home_unless_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FLOODGATE_HOME", str(tmp_path / "a"))
+    assert read_settings(LaunchSettings).folders().models == tmp_path / "a" / "models"
+    monkeypatch.setenv("FLOODGATE_CACHE", str(tmp_path / "b"))
+    folders = read_settings(LaunchSettings).folders()
+    assert (folders.ledger, folders.models) == (tmp_path / "a/ledger", tmp_path / "b/models")
+
+
+@pytest.mark.parametrize("value", ["0", "65536", "http", "8000.5"])
+def test_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("FLOODGATE_PORT", value)
+    with pytest.raises(Refused, match="FLOODGATE_PORT") as refused:
+        read_settings(LaunchSettings)
+    assert "floodgate settings" in refused.value.remedy
+
+
+def test_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOODGATE_PORT", "")
+    assert read_settings(LaunchSettings).port == 8000
