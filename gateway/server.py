@@ -13,6 +13,7 @@ import socket
 import tempfile
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from gateway.errors import GatewayError
@@ -27,11 +28,16 @@ class PortTaken(GatewayError):
     """The port cannot be listened on."""
 
 
+class WorkerFailed(GatewayError):
+    """A worker ended before it served."""
+
+
 def run(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Raises:
         PortTaken: something else listens on the port, or it may not be opened.
+        WorkerFailed: a worker could not start; its log says why.
     """
     listener = _listen(settings.host, settings.port)
     # prometheus_client reads this when the workers import it.
@@ -55,8 +61,11 @@ def run(settings: GatewaySettings) -> None:
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.gateway_drain_s_max,
     )
+    supervisor = Multiprocess(config, sockets=[listener])
     try:
-        Multiprocess(config, sockets=[listener]).run()
+        supervisor.run()
+        if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
+            raise WorkerFailed("A gateway worker could not start; the lines above say why.")
     finally:
         listener.close()
         shutil.rmtree(metrics_folder, ignore_errors=True)

@@ -83,7 +83,14 @@ class GatewaySettings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _upstream_has_a_scheme(self) -> "GatewaySettings":
+    def _urls_have_schemes(self) -> "GatewaySettings":
         if self.upstream_url and not self.upstream_url.startswith(("http://", "https://")):
             raise ValueError("FLOODGATE_UPSTREAM_URL must start with http:// or https://")
+        for name in ("ledger_url", "flow_url"):
+            url: SecretStr = getattr(self, name)
+            if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+                # The value is not quoted: it holds a password.
+                raise ValueError(
+                    f"FLOODGATE_{name.upper()} must look like redis://:password@host:6379/0"
+                )
         return self
