@@ -1,10 +1,12 @@
 """The whole path against vLLM's own server: what Floodgate costs in tokens/s and first tokens.
 
-Both run the same model with the same flags and threads. They stand side by side but never work at
-once: runs alternate, and each is told how busy the idle one kept the cores.
+Both run the same model with the same flags and threads, and stay loaded. Rounds alternate, and
+whoever is not measured is paused: an idle Ray keeps 0.12 of a core busy, which on two cores is as
+much as the difference that is looked for.
 """
 
 import tempfile
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,12 +15,16 @@ from loadtests import http_probe
 from loadtests.bare_vllm import start_bare_vllm
 from loadtests.chat_client import prompts, run_chats
 from loadtests.engine_tables import tables
+from loadtests.errors import MeasurementError, ProcessFailedError
 from loadtests.machine import load_average
 from loadtests.process import cores_busy, require_tools
 from loadtests.report import Recorder, Table
 from loadtests.settings import BenchSettings
 from loadtests.target import Target
 from loadtests.whole_path import start_whole_path
+
+RESUME_S_MAX = 60.0
+RESUME_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -80,37 +86,76 @@ def warm_up(pair: tuple[Target, Target], model_name: str, plan: EnginePlan) -> N
 def measure_round(
     pair: tuple[Target, Target], model_name: str, plan: EnginePlan, number: int, recorder: Recorder
 ) -> None:
-    """Each concurrency on both, one right after the other; who goes first alternates."""
-    for concurrency, count in plan.chats:
-        texts = prompts(count, seed=1000 * (number + 1) + concurrency)
-        for target in pair if number % 2 == 0 else reversed(pair):
-            load_before = load_average()
-            usages_before = {other.name: other.process.usage() for other in pair}
-            load = run_chats(
+    """Each concurrency on one, then on the other; who goes first alternates."""
+    for target in pair if number % 2 == 0 else reversed(pair):
+        (other,) = (one for one in pair if one is not target)
+        other.process.pause()
+        try:
+            for concurrency, count in plan.chats:
+                texts = prompts(count, seed=1000 * (number + 1) + concurrency)
+                measure(target, model_name, plan, number, concurrency, texts, recorder)
+        finally:
+            other.process.resume()
+        wait_until_it_chats(other, model_name)
+
+
+def measure(
+    target: Target,
+    model_name: str,
+    plan: EnginePlan,
+    number: int,
+    concurrency: int,
+    texts: list[str],
+    recorder: Recorder,
+) -> None:
+    """One run on one target, recorded."""
+    load_before, usage_before = load_average(), target.process.usage()
+    load = run_chats(
+        target.chat_url,
+        model=model_name,
+        headers=target.headers,
+        texts=texts,
+        concurrency=concurrency,
+        output_tokens=plan.output_tokens,
+    )
+    recorder.add(
+        target=target.name,
+        round=number,
+        concurrency=concurrency,
+        tokens_per_s=load.tokens_per_s,
+        ttft_ms=[chat.ttft_s * 1e3 for chat in load.chats],
+        ttft_p50_ms=load.ttft_ms(50),
+        ttft_p99_ms=load.ttft_ms(99),
+        gap_p50_ms=load.gap_ms(50),
+        gap_p99_ms=load.gap_ms(99),
+        cores_busy=cores_busy(usage_before, target.process.usage()),
+        load_average_before=load_before,
+    )
+
+
+def wait_until_it_chats(target: Target, model_name: str) -> None:
+    """A target that was paused finds its way back: leases and records ran out meanwhile.
+
+    Raises:
+        ProcessFailedError: it does not.
+    """
+    give_up_at = time.monotonic() + RESUME_S_MAX
+    while True:
+        try:
+            run_chats(
                 target.chat_url,
                 model=model_name,
                 headers=target.headers,
-                texts=texts,
-                concurrency=concurrency,
-                output_tokens=plan.output_tokens,
+                texts=prompts(1, seed=round(time.monotonic() * 1e3)),
+                concurrency=1,
+                output_tokens=2,
             )
-            recorder.add(
-                target=target.name,
-                round=number,
-                concurrency=concurrency,
-                chats=count,
-                tokens_per_s=load.tokens_per_s,
-                ttft_ms=[chat.ttft_s * 1e3 for chat in load.chats],
-                ttft_p50_ms=load.ttft_ms(50),
-                ttft_p99_ms=load.ttft_ms(99),
-                gap_p50_ms=load.gap_ms(50),
-                gap_p99_ms=load.gap_ms(99),
-                cores_busy={
-                    other.name: cores_busy(usages_before[other.name], other.process.usage())
-                    for other in pair
-                },
-                load_average_before=load_before,
-            )
+        except MeasurementError as error:
+            if time.monotonic() > give_up_at:
+                raise ProcessFailedError(f"{target.name} does not resume: {error}") from error
+            target.process.wait_while_running(RESUME_POLL_S)
+        else:
+            return
 
 
 def idle_cores(target: Target, seconds: float = 5.0) -> float:

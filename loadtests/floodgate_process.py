@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -103,7 +104,9 @@ def redeem(url: str, code: str) -> str:
     Raises:
         ProcessFailedError: the gateway refused the code.
     """
-    body = json.dumps({"code": code, "email": "bench@floodgate.dev"}).encode()
+    # An address has one account for ever, and the whole path's ledger outlives a bench.
+    email = f"bench+{secrets.token_hex(6)}@example.com"
+    body = json.dumps({"code": code, "email": email}).encode()
     answer = http_probe.call(
         "POST", f"{url}/invites/redeem", headers={"Content-Type": "application/json"}, body=body
     )
