@@ -4,7 +4,7 @@ PYTHON ?= python3
 SETUP := $(PYTHON) deploy/bootstrap.py
 VENV := $(or $(FLOODGATE_VENV),.venv)
 # Stages of `make test`, cheapest first.
-STAGES := check unit integration contract e2e
+STAGES := check unit integration engine
 
 .PHONY: help up down test test-long check format bench bench-gateway bench-engine clean
 

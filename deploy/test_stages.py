@@ -26,8 +26,8 @@ STAGES: Final[dict[str, tuple[Sequence[str], ...]]] = {
     ),
     "unit": ((*_PYTEST, "tests/unit", "-q", "-m", _USUAL),),
     "integration": ((*_PYTEST, "tests/integration", "-q", "-m", _USUAL),),
-    "contract": ((*_PYTEST, "tests/contract", "-q", "-m", _USUAL),),
-    "e2e": ((*_PYTEST, "tests/e2e", "-q", "-m", _USUAL),),
+    # One run, so that both suites share one running Floodgate: each start takes about a minute.
+    "engine": ((*_PYTEST, "tests/contract", "tests/e2e", "-q", "-m", _USUAL),),
     "long": ((*_PYTEST, "tests", "-q", "-m", "long and not gpu"),),
 }
 
