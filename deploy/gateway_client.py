@@ -1,4 +1,4 @@
-"""What the launcher asks its own gateway: whether it is ready, and one first chat."""
+"""What the launcher asks its own gateway: whether it is ready, and one first request."""
 
 import http.client
 import json
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.errors import ProcessFailed
+from deploy.sample_requests import SAMPLES, Sample
 
 # The engine's first request runs code that no request ran before: 2 s on a slow machine.
 _CHAT_S_MAX = 120.0
@@ -16,11 +17,15 @@ _CHAT_TOKENS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class FirstChat:
-    """`first_token_at` is on the caller's clock, in seconds."""
+class FirstAnswer:
+    """`first_token_at` is on the caller's clock, in seconds. `sample` is what the model can do."""
 
     first_token_at: float
-    text: str
+    sample: Sample
+
+
+class _NotForThisModel(Exception):
+    """The model cannot do what was asked."""
 
 
 def read_readiness(host: str, port: int) -> tuple[bool, dict[str, Any]]:
@@ -64,41 +69,52 @@ def read_first_model(host: str, port: int, api_key: str) -> str:
         connection.close()
 
 
-def hold_first_chat(
+def ask_first(
     host: str, port: int, model: str, api_key: str, clock: Callable[[], float] = time.monotonic
-) -> FirstChat:
-    """Streams a few tokens from the model. Raises ProcessFailed when none comes."""
-    connection = http.client.HTTPConnection(host, port, timeout=_CHAT_S_MAX)
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": "Say hello."}],
-        "max_tokens": _CHAT_TOKENS,
-        "stream": True,
-    }
-    first_token_at: float | None = None
-    text = ""
-    try:
-        _post(connection, "/v1/chat/completions", body, api_key)
-        answer = connection.getresponse()
-        if answer.status != 200:
-            _checked(answer, "the first chat")
-        for line in answer:
-            if not line.startswith(b"data:") or b"[DONE]" in line:
-                continue
-            event = json.loads(line[5:])
-            if "error" in event:
-                raise _failed("the first chat", str(event["error"].get("message")))
-            piece = "".join(c.get("delta", {}).get("content") or "" for c in event["choices"])
-            if piece and first_token_at is None:
-                first_token_at = clock()
-            text += piece
-    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-        raise _failed("the first chat", str(error)) from error
-    finally:
-        connection.close()
-    if first_token_at is None:
-        raise _failed("the first chat", "the answer holds no text")
-    return FirstChat(first_token_at, text)
+) -> FirstAnswer:
+    """Asks the first of SAMPLES that the model can do. Raises ProcessFailed without an answer."""
+    for sample in SAMPLES:
+        connection = http.client.HTTPConnection(host, port, timeout=_CHAT_S_MAX)
+        body = {"model": model, **sample.body}
+        if sample.streams:
+            body["max_tokens"] = _CHAT_TOKENS
+        try:
+            _post(connection, f"/v1/{sample.endpoint}", body, api_key)
+            answer = connection.getresponse()
+            return FirstAnswer(_first_token_at(answer, sample, clock), sample)
+        except _NotForThisModel:
+            continue
+        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+            raise _failed("the first request", str(error)) from error
+        finally:
+            connection.close()
+    raise _failed("the first request", f"{model} can neither chat, nor complete, nor embed")
+
+
+def _first_token_at(
+    answer: http.client.HTTPResponse, sample: Sample, clock: Callable[[], float]
+) -> float:
+    """When the first text came; the whole answer is read."""
+    if answer.status == 404:
+        body = answer.read()
+        if b"endpoint_not_supported" in body:
+            raise _NotForThisModel
+        raise _failed("the first request", body[:300].decode(errors="replace"))
+    if answer.status != 200 or not sample.streams:
+        _checked(answer, "the first request")
+        return clock()
+    came_at: float | None = None
+    for line in answer:
+        if not line.startswith(b"data:") or b"[DONE]" in line:
+            continue
+        event = json.loads(line[5:])
+        if "error" in event:
+            raise _failed("the first request", str(event["error"].get("message")))
+        if came_at is None and sample.text_of(event):
+            came_at = clock()
+    if came_at is None:
+        raise _failed("the first request", "the answer holds no text")
+    return came_at
 
 
 def _post(

@@ -20,6 +20,7 @@ from deploy.redis_processes import start_redis
 from deploy.run_lock import hold_run_lock
 from deploy.run_plan import RunPlan, check_engine_memory
 from deploy.run_state import RunState, drop_state, write_state
+from deploy.sample_requests import Sample
 from deploy.settings import LaunchSettings
 from deploy.setup.main import STARTED_AT
 from deploy.stop_signal import StopRequested, StopSignal, stop_signals
@@ -73,7 +74,7 @@ class Launcher:
         self._model = ""
 
     def start(self, console: Console) -> None:
-        """Starts everything and holds the first chat."""
+        """Starts everything and asks for the first token."""
         setup_s = time.monotonic() - self._begun_at
         self._note_state("starting")
         model_is_new = self._prepare_model()
@@ -87,7 +88,8 @@ class Launcher:
         if not gateway.upstream_url:
             self._wait_for_engine()
         self._wait_for_gateway()
-        first_token_s = self._hold_first_chat() - self._begun_at
+        first = self._ask_first()
+        first_token_s = first.first_token_at - self._begun_at
         self._note_state("running")
         warm = not model_is_new and setup_s < _WARM_SETUP_S_MAX
         console.print(
@@ -95,7 +97,7 @@ class Launcher:
             f"({'warm' if warm else 'cold'} start; {setup_s:.1f} s of it set-up).",
             highlight=False,
         )
-        self._welcome(console)
+        self._welcome(console, first.sample)
 
     def watch(self) -> None:
         """Keeps everything alive until StopRequested."""
@@ -203,8 +205,8 @@ class Launcher:
                 f"{name} {ended}: {why or child.log_tail(5)}", f"See {child.plan.log_path}."
             )
 
-    def _hold_first_chat(self) -> float:
-        """When the first token came, with a key that is revoked right away."""
+    def _ask_first(self) -> gateway_client.FirstAnswer:
+        """The first answer, with a key that is revoked right away."""
         host, port = self._plan.local_host, self._plan.settings.port
         tag = secrets.token_hex(4)
         with self._phases.phase("First token"):
@@ -214,10 +216,9 @@ class Launcher:
             try:
                 name = self._model or gateway_client.read_first_model(host, port, api_key)
                 self._model = name
-                chat = gateway_client.hold_first_chat(host, port, name, api_key)
+                return gateway_client.ask_first(host, port, name, api_key)
             finally:
                 with_directory(self._urls, lambda d: d.revoke_key(key_id), actor="launcher")
-        return chat.first_token_at
 
     def _new_codes(self, count: int) -> list[str]:
         invites = with_directory(
@@ -227,12 +228,13 @@ class Launcher:
         )
         return [invite.code for invite in invites]
 
-    def _welcome(self, console: Console) -> None:
+    def _welcome(self, console: Console, sample: Sample) -> None:
         first, second = self._new_codes(2)
         print_welcome(
             console,
             url=self._plan.url,
             model=self._model,
+            sample=sample,
             codes=(first, second),
             tag=secrets.token_hex(3),
         )

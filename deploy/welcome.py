@@ -1,19 +1,22 @@
 """What `floodgate up` prints when it is ready: commands that work when they are pasted."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from deploy.sample_requests import Sample
+
 _CURL = """\
 export FLOODGATE_API_KEY=$(curl -sS {url}/invites/redeem \\
   -H 'content-type: application/json' \\
   -d '{{"code": "{code}", "email": "you+{tag}@example.com"}}' \\
   | sed -E 's/.*"api_key": *"([^"]+)".*/\\1/')
-curl -sSN {url}/v1/chat/completions \\
+curl -sSN {url}/v1/{endpoint} \\
   -H "authorization: Bearer $FLOODGATE_API_KEY" -H 'content-type: application/json' \\
-  -d '{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+  -d '{body}'
 """
 _PYTHON = """\
 {python} - <<'EOF'
@@ -25,23 +28,29 @@ redeem = urllib.request.Request("{url}/invites/redeem", body, headers)
 api_key = json.load(urllib.request.urlopen(redeem))["api_key"]
 print("Your key:", api_key)
 client = OpenAI(base_url="{url}/v1", api_key=api_key)
-messages = [{{"role": "user", "content": "What is the capital of France?"}}]
-for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True):
-    if chunk.choices:
-        print(chunk.choices[0].delta.content or "", end="", flush=True)
-print()
+MODEL = "{model}"
+{sample}
 EOF
 """
 
 
 def print_welcome(
-    console: Console, *, url: str, model: str, codes: tuple[str, str], tag: str
+    console: Console,
+    *,
+    url: str,
+    model: str,
+    sample: Sample,
+    codes: tuple[str, str],
+    tag: str,
 ) -> None:
     """`tag` makes the addresses new, as each address can have one account."""
     python, floodgate = _shown(Path(sys.executable)), _shown(Path(sys.argv[0]))
     curl_code, python_code = codes
-    curl = _CURL.format(url=url, model=model, code=curl_code, tag=tag)
-    sdk = _PYTHON.format(url=url, model=model, code=python_code, tag=tag, python=python)
+    body = json.dumps({"model": model, **sample.body})
+    curl = _CURL.format(url=url, endpoint=sample.endpoint, body=body, code=curl_code, tag=tag)
+    sdk = _PYTHON.format(
+        url=url, model=model, sample=sample.python, code=python_code, tag=tag, python=python
+    )
     lines = [
         "",
         f"Floodgate serves {model} at {url}",
