@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import sysconfig
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +56,16 @@ def check_disk(folder: Path, needed_bytes: int, what_for: str) -> None:
 def has_gpu(devices: Path = Path("/dev")) -> bool:
     """Whether the NVIDIA driver shows a GPU."""
     return any(device.name[6:].isdigit() for device in devices.glob("nvidia[0-9]*"))
+
+
+def has_python_headers() -> bool:
+    """Whether C++ can be compiled against this Python."""
+    return Path(sysconfig.get_paths()["include"], "Python.h").exists()
+
+
+def can_compile() -> bool:
+    """Whether torch.compile can build code for the processor."""
+    return shutil.which("g++") is not None and has_python_headers()
 
 
 def check_platform() -> None:

@@ -1,5 +1,6 @@
 """gateway, serving: one part of Floodgate alone."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,7 @@ def serving(
 
     Needs FLOODGATE_FLOW_URL, FLOODGATE_ENGINE_SECRET and a model.
     """
+    from deploy import machine
     from deploy.errors import Refused
     from deploy.phase_file import PhaseWriter
     from deploy.settings import read_settings
@@ -48,6 +50,9 @@ def serving(
     from serving.settings import ServingSettings
 
     set_variables(model=model, model_name=model_name, replicas=replicas)
+    if not machine.can_compile():
+        # Only vLLM's sampler would be compiled, and without this it ends the engine instead.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     writer = PhaseWriter(phase_file) if phase_file else None
 
     def on_phase(text: str) -> None:

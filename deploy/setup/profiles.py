@@ -9,8 +9,7 @@ from deploy import machine
 from deploy.errors import SetupFailed
 from deploy.setup.system_packages import NEEDS, Need
 
-_SERVE: Final = ("redis-server", "libnuma")
-_COMPILE: Final = ("compiler", "headers")
+_SERVE: Final = ("redis-server", "libnuma", "compiler", "headers")
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,12 @@ def find_profile(name: str, environ: Mapping[str, str] = os.environ) -> Profile:
         SetupFailed: there is none.
     """
     engine = choose_engine_lock(environ)
-    serve = _SERVE + (_COMPILE if _compiles(engine, environ) else ())
     everything = ("base", engine, "dev", "load")
     profiles = {
         "gateway": (("base",), ("redis-server",)),
-        "serve": (("base", engine), serve),
-        "test": (everything, (*serve, "node", "npm")),
-        "bench": (everything, (*serve, "nginx", "wrk")),
+        "serve": (("base", engine), _SERVE),
+        "test": (everything, (*_SERVE, "node", "npm")),
+        "bench": (everything, (*_SERVE, "nginx", "wrk")),
     }
     if name not in profiles:
         raise SetupFailed(f"There is no profile {name!r}.", f"Choose one of {', '.join(profiles)}.")
@@ -53,9 +51,3 @@ def choose_engine_lock(environ: Mapping[str, str]) -> str:
     if wanted == "auto":
         return "gpu" if machine.has_gpu() else "cpu"
     return wanted
-
-
-def _compiles(engine: str, environ: Mapping[str, str]) -> bool:
-    """Whether vLLM will compile kernels when it starts: on a GPU, or where that is asked for."""
-    eager = environ.get("FLOODGATE_ENGINE_EAGER", "").lower()
-    return engine == "gpu" or eager in ("0", "false", "no", "off")

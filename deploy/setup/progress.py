@@ -50,6 +50,10 @@ class Progress:
         text = f"  … {self._step} {self._elapsed_s():.0f} s  {self.last_words()}"
         self._write(text[:_LINE_CHARS_MAX], final=not self._redraws)
 
+    def notice(self, text: str) -> None:
+        """A line that stays."""
+        self._write(f"  ! {text}", final=True)
+
     def last_words(self) -> str:
         """The last line of the log that says something."""
         lines = [line.strip() for line in self.tail().splitlines() if line.strip()]

@@ -42,13 +42,14 @@ def test_accelerator_that_does_not_exist_is_refused() -> None:
         choose_engine_lock({"FLOODGATE_ACCELERATOR": "tpu"})
 
 
-def test_compiled_engine_needs_a_compiler_and_an_eager_one_does_not() -> None:
-    def packages(eager: str) -> set[str]:
-        environ = {"FLOODGATE_ACCELERATOR": "cpu", "FLOODGATE_ENGINE_EAGER": eager}
-        return {need.package for need in find_profile("serve", environ).needs}
-
-    assert "g++" in packages("false")
-    assert "g++" not in packages("true") | packages("")
+def test_what_can_be_done_without_does_not_end_the_set_up(
+    progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    optional = Need("a thing", "a-thing", lambda: False, without="it goes slower")
+    system_packages.install([optional], progress)
+    with pytest.raises(SetupFailed, match="another"):
+        system_packages.install([optional, Need("another", "b", lambda: False)], progress)
 
 
 def test_locks_leave_out_what_breaks_cpu_torch() -> None:
