@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
@@ -51,9 +52,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         version=version("floodgate"),
         docs_url=None,
         redoc_url=None,
-        lifespan=lambda app: _lifespan(app, settings),
+        lifespan=lambda app: _lifespan(app, settings, engine_endpoints),
     )
-    app.add_middleware(RequestLayer, body_bytes_max=settings.body_bytes_max)
+    # Filled in the lifespan, once there is a loop to connect clients in.
+    engine_endpoints: dict[str, ASGIApp] = {}
+    app.add_middleware(
+        RequestLayer, body_bytes_max=settings.body_bytes_max, shortcuts=engine_endpoints
+    )
     app.add_exception_handler(HTTPException, _render_http_exception)
     app.add_exception_handler(RequestValidationError, _render_validation_error)
     app.add_exception_handler(WaitlistError, _render_waitlist_error)
@@ -62,7 +67,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[None]:
+async def _lifespan(
+    app: FastAPI, settings: GatewaySettings, engine_endpoints: dict[str, ASGIApp]
+) -> AsyncIterator[None]:
     clock = time.monotonic
     async with contextlib.AsyncExitStack() as stack:
         flow = FlowRedis(
@@ -107,7 +114,8 @@ async def _lifespan(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[No
             body_bytes_max=settings.body_bytes_max,
             stream_life_s_max=settings.stream_life_s_max,
         )
-        _mount(app, settings, gate, capacity, readiness, directory)
+        engine_endpoints.update((e.path, EngineEndpoint(e, gate)) for e in ENDPOINTS)
+        _mount(app, settings, gate, capacity, readiness, directory, engine_endpoints)
         for name, work in (
             ("capacity", capacity.watch()),
             ("leases", admission.keep_leases()),
@@ -127,11 +135,10 @@ def _mount(
     capacity: Capacity,
     readiness: Readiness,
     directory: Directory,
+    engine_endpoints: Mapping[str, ASGIApp],
 ) -> None:
-    for endpoint in ENDPOINTS:
-        app.router.routes.append(
-            Route(endpoint.path, EngineEndpoint(endpoint, gate), methods=["POST"])
-        )
+    for path, endpoint in engine_endpoints.items():
+        app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     app.include_router(models.build_router(gate.authenticator, capacity))
     app.include_router(build_invite_router(directory))
     app.include_router(

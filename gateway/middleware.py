@@ -7,6 +7,7 @@ for the one log line at its end. Keys, codes and prompts are never put there.
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -32,11 +33,18 @@ _LABELLED = {
 
 
 class RequestLayer:
-    """Wraps the whole application."""
+    """Wraps the whole application.
 
-    def __init__(self, app: ASGIApp, *, body_bytes_max: int) -> None:
+    POSTs to the paths of `shortcuts` go to the endpoint at once: the framework's router and three
+    layers below would find the same endpoint some 20 µs later.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, body_bytes_max: int, shortcuts: Mapping[str, ASGIApp]
+    ) -> None:
         self._app = app
         self._body_bytes_max = body_bytes_max
+        self._shortcuts = shortcuts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,7 +54,8 @@ class RequestLayer:
         REQUESTS_ACTIVE.inc()
         try:
             _check_length(scope, self._body_bytes_max)
-            await self._app(scope, receive, exchange.send)
+            app = self._shortcuts.get(scope["path"]) if scope["method"] == "POST" else None
+            await (app or self._app)(scope, receive, exchange.send)
         except ApiError as error:
             await exchange.refuse(error)
         except ClientGone:
