@@ -49,7 +49,7 @@ def read_options() -> argparse.Namespace:
         "bench", nargs="?", default="all", choices=("gateway", "engine", "all"), help="what to run"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="about a minute each, to see that it works; no figures"
+        "--quick", action="store_true", help="a few minutes each, to see that it works; no figures"
     )
     parser.add_argument("--rounds", type=int, help="alternating runs of each (gateway 3, engine 5)")
     parser.add_argument(

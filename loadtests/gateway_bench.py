@@ -46,8 +46,8 @@ class GatewayPlan:
     with_profile: bool = False
 
     def quick(self) -> "GatewayPlan":
-        """The same in about a minute: enough to see that it works, not for figures."""
-        return replace(self, rounds=1, duration_s=2.0, memory_checkpoints=(10_000,))
+        """The same in three minutes: enough to see that it works, not for figures."""
+        return replace(self, rounds=1, duration_s=3.0, memory_checkpoints=(10_000,))
 
 
 def run_gateway_bench(

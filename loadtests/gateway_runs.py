@@ -67,6 +67,7 @@ def saturate(
         MeasurementError: answers were shorter than the right one.
     """
     load_before = load_average()
+    duration_s = max(duration_s, target.run_s_min)
     with bench.alone(target, workload) as body_bytes:
         usage_before, cores_before = target.process.usage(), psutil.cpu_times(percpu=True)
         result = run_wrk(
@@ -111,6 +112,7 @@ def hold_rate(
         MeasurementError: the client failed.
     """
     load_before = load_average()
+    duration_s = max(duration_s, target.run_s_min)
     argv = ["taskset", "--cpu-list", str(LOAD_CORE), sys.executable, "-m", "loadtests.open_loop"]
     argv += [target.chat_url, "--body-file", str(bench.body_file(workload))]
     argv += ["--rate-per-s", str(rate_per_s), "--duration-s", str(duration_s)]

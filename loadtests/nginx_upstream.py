@@ -16,7 +16,7 @@ from loadtests import canned
 from loadtests.http_probe import wait_until_ok
 from loadtests.process import Process, free_port, require_tools
 
-READY_S_MAX = 10.0
+READY_S_MAX = 30.0
 PARAMETER_BYTES_MAX = 3800
 """nginx refuses a directive's parameter of more than 4096 bytes."""
 

@@ -8,7 +8,7 @@ from loadtests.errors import ProcessFailedError
 from loadtests.process import Process, free_port, require_tools
 
 READY_MARK = "Ready to accept connections"
-READY_S_MAX = 10.0
+READY_S_MAX = 30.0
 
 
 class RedisPair:

@@ -19,6 +19,8 @@ class Target:
     headers: Mapping[str, str] = field(default_factory=dict)
     checks: str = ""
     """What it does to a request besides passing it on, for the table."""
+    run_s_min: float = 0.0
+    """Shortest run that means something: a slow target answers its connections in waves."""
 
     @property
     def chat_url(self) -> str:

@@ -69,7 +69,10 @@ def run_wrk(
     )
     if done.returncode != 0:
         raise MeasurementError(f"wrk ended with {done.returncode}: {done.stderr or done.stdout}")
-    return parse_wrk_output(done.stdout)
+    try:
+        return parse_wrk_output(done.stdout)
+    except MeasurementError as error:
+        raise MeasurementError(f"{url}, {body_file.stem}: {error}") from error
 
 
 def parse_wrk_output(output: str) -> WrkResult:
