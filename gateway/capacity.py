@@ -101,27 +101,34 @@ class UpstreamCapacity:
 
     # Its list of models is both the probe and the news; five seconds keep it cheap.
     _REFRESH_S = 5.0
+    # A busy machine may starve one probe; requests find out by themselves when it is really gone.
+    _SILENT_PROBES_MAX = 3
 
     def __init__(self, upstream: Upstream, *, url: str, slots: int) -> None:
         self._upstream = upstream
         self._url = url
         self._slots = slots
+        self._silent_probes = 0
         self.view = PoolView()
         self.engine_answered = False
 
     async def watch(self) -> None:
         while True:
             await self.refresh()
-            await asyncio.sleep(self._REFRESH_S if self.engine_answered else REFRESH_S)
+            well = self.engine_answered and not self._silent_probes
+            await asyncio.sleep(self._REFRESH_S if well else REFRESH_S)
 
     async def refresh(self) -> None:
-        """Asks the server for its models; while it is silent its models stay, without slots."""
+        """Asks the server for its models; when it stays silent they remain, without slots."""
         try:
             models = await self._upstream.list_models(self._url)
         except EngineUnreachable as error:
+            self._silent_probes += 1
             log.warning("upstream_unreachable", url=self._url, error=str(error))
-            self.view = PoolView({model: Pool("upstream") for model in self.view.by_model})
+            if self._silent_probes >= self._SILENT_PROBES_MAX:
+                self.view = PoolView({model: Pool("upstream") for model in self.view.by_model})
             return
+        self._silent_probes = 0
         self.engine_answered = True
         replica = Replica(
             model="upstream",
