@@ -7,16 +7,21 @@
 if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then
   return {-1, 0, 0, 0}
 end
+-- In microseconds: whole numbers of that size are exact in a double, fractions to a quarter.
 local limit = tonumber(ARGV[2])
+local window = 60000000
 local time = redis.call('TIME')
-local now = time[1] * 1000 + time[2] / 1000
-local interval = 60000 / limit
+local now = time[1] * 1000000 + time[2]
+local interval = window / limit
 local arrival = tonumber(redis.call('GET', KEYS[1]) or now)
 if arrival < now then arrival = now end
 local next_arrival = arrival + interval
 local ahead = next_arrival - now
-if ahead > 60000 + 0.001 then
-  return {0, 0, math.ceil(arrival - now), math.ceil(ahead - 60000)}
+if ahead > window + 1 then
+  return {0, 0, math.ceil((arrival - now) / 1000), math.ceil((ahead - window) / 1000)}
 end
-redis.call('SET', KEYS[1], string.format('%.3f', next_arrival), 'PX', math.ceil(ahead) + 1000)
-return {1, math.floor((60000 - ahead) / interval + 0.000001), math.ceil(ahead), 0}
+redis.call('SET', KEYS[1], string.format('%.2f', next_arrival),
+  'PX', math.ceil(ahead / 1000) + 1000)
+-- A hundredth of a request makes up for the quarter of a microsecond.
+local remaining = math.floor((window - ahead) / interval + 0.01)
+return {1, remaining, math.ceil((ahead - 1) / 1000), 0}

@@ -1,6 +1,7 @@
 """The request rate over several workers on one real Redis, and without it."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -42,9 +43,10 @@ async def test_two_hundred_at_once_over_four_workers_pass_exactly_the_limit(
     connect: Callable[[], FlowRedis],
 ) -> None:
     limiters = [limiter(connect(), 60) for _ in range(4)]
+    began_at = time.monotonic()
     passed, refusals = await tally(limiters, 200)
-    # One more fits for each second that the race itself takes; it takes a few milliseconds.
-    assert passed in (60, 61)
+    # One more fits for each second that the race itself takes.
+    assert 60 <= passed <= 60 + math.ceil(time.monotonic() - began_at)
     headers = refusals[0].headers
     assert headers["x-ratelimit-limit-requests"] == "60"
     assert headers["x-ratelimit-remaining-requests"] == "0"
@@ -88,8 +90,9 @@ async def test_without_redis_each_worker_guards_its_share(
     rate = limiter(flow, 60, workers=4)
     await rate.take(ALICE)
     flow_server.kill()
+    began_at = time.monotonic()
     passed, refusals = await tally([rate], 100)
-    assert passed in (15, 16)
+    assert 15 <= passed <= 15 + math.ceil((time.monotonic() - began_at) / 4)
     assert refusals[0].headers["x-ratelimit-limit-requests"] == "15"
     flow_server.start()
     while not flow.available:
