@@ -20,7 +20,6 @@ from deploy.redis_processes import start_redis
 from deploy.run_lock import hold_run_lock
 from deploy.run_plan import RunPlan, check_engine_memory
 from deploy.run_state import RunState, drop_state, write_state
-from deploy.sample_requests import Sample
 from deploy.settings import LaunchSettings
 from deploy.setup.main import STARTED_AT
 from deploy.stop_signal import StopRequested, StopSignal, stop_signals
@@ -88,7 +87,7 @@ class Launcher:
         if not gateway.upstream_url:
             self._wait_for_engine()
         self._wait_for_gateway()
-        first = self._ask_first()
+        first, codes = self._ask_first()
         first_token_s = first.first_token_at - self._begun_at
         self._note_state("running")
         warm = not model_is_new and setup_s < _WARM_SETUP_S_MAX
@@ -97,7 +96,14 @@ class Launcher:
             f"({'warm' if warm else 'cold'} start; {setup_s:.1f} s of it set-up).",
             highlight=False,
         )
-        self._welcome(console, first.sample)
+        print_welcome(
+            console,
+            url=self._plan.url,
+            model=self._model,
+            sample=first.sample,
+            codes=codes,
+            tag=secrets.token_hex(3),
+        )
 
     def watch(self) -> None:
         """Keeps everything alive until StopRequested."""
@@ -205,20 +211,21 @@ class Launcher:
                 f"{name} {ended}: {why or child.log_tail(5)}", f"See {child.plan.log_path}."
             )
 
-    def _ask_first(self) -> gateway_client.FirstAnswer:
-        """The first answer, with a key that is revoked right away."""
+    def _ask_first(self) -> tuple[gateway_client.FirstAnswer, tuple[str, str]]:
+        """The first answer, with a key that is revoked right away; and two codes for people."""
         host, port = self._plan.local_host, self._plan.settings.port
         tag = secrets.token_hex(4)
         with self._phases.phase("First token"):
-            codes = self._new_codes(1)
+            own_code, *codes = self._new_codes(3)
             address = f"launcher+{tag}@example.com"
-            api_key, key_id = gateway_client.redeem(host, port, codes[0], address)
+            api_key, key_id = gateway_client.redeem(host, port, own_code, address)
             try:
                 name = self._model or gateway_client.read_first_model(host, port, api_key)
                 self._model = name
-                return gateway_client.ask_first(host, port, name, api_key)
+                first = gateway_client.ask_first(host, port, name, api_key)
             finally:
                 with_directory(self._urls, lambda d: d.revoke_key(key_id), actor="launcher")
+        return first, (codes[0], codes[1])
 
     def _new_codes(self, count: int) -> list[str]:
         invites = with_directory(
@@ -227,17 +234,6 @@ class Launcher:
             actor="launcher",
         )
         return [invite.code for invite in invites]
-
-    def _welcome(self, console: Console, sample: Sample) -> None:
-        first, second = self._new_codes(2)
-        print_welcome(
-            console,
-            url=self._plan.url,
-            model=self._model,
-            sample=sample,
-            codes=(first, second),
-            tag=secrets.token_hex(3),
-        )
 
     def _note_state(self, phase: str) -> None:
         state = RunState.model_validate(
