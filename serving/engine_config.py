@@ -10,7 +10,8 @@ from serving.cores import threads_per_replica
 from serving.model_folder import is_local
 from serving.settings import ServingSettings
 
-# Slots are vLLM's max_num_seqs: what one step can batch. Two cores gain nothing beyond 32.
+# Slots are vLLM's max_num_seqs: what one step batches. 32 streams on two cores still get 8 tokens
+# a second each, about as fast as one reads.
 CPU_SLOTS_DEFAULT = 32
 GPU_SLOTS_DEFAULT = 256
 
@@ -43,6 +44,8 @@ def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dic
         "tensor_parallel_size": settings.tensor_parallel,
         "enable_prefix_caching": True,
         "enable_chunked_prefill": True,
+        # On two CPU cores compiling gave 0.93 to 1.28 times the tokens/s (medians at 1, 8 and 32
+        # streams) for 17 s more of a warm start, and 75 to 100 s more of the first.
         "enforce_eager": accelerator == "cpu" if eager is None else eager,
         # The log line of each request holds its prompt.
         "enable_log_requests": False,
