@@ -37,6 +37,7 @@ async def test_prefixes_are_cached(client: httpx.AsyncClient, floodgate: Running
     assert (await client.post(PATH, json=chat(prompt, max_tokens=1))).status_code == 200
     first = floodgate.engine_metric("vllm:prefix_cache_hits_total") - before
     answer = await client.post(PATH, json=chat(prompt, max_tokens=1))
+    assert answer.status_code == 200, answer.text
     second = floodgate.engine_metric("vllm:prefix_cache_hits_total") - before - first
     prompt_tokens = answer.json()["usage"]["prompt_tokens"]
     # All but the last block of the prompt and what the chat template puts in front.

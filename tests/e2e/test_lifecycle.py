@@ -82,10 +82,12 @@ def test_keys_are_listed_and_revoked_by_command(floodgate: RunningFloodgate) -> 
 @pytest.mark.parametrize("how", ["interrupt", "kill"])
 def test_nothing_is_left_behind(tmp_path: Path, how: str) -> None:
     """Ctrl-C, or kill -9 of the launcher: no process and no port stays."""
+    others = listening_ports()
     running = RunningFloodgate(tmp_path / "home", kv_cache_gib=1)
     running.start()
     mark = running.state["mark"]
-    ports = ports_of(marked(mark))
+    # Another Floodgate on this machine may hold the same number on another address.
+    ports = ports_of(marked(mark)) - others
     assert len(ports) > 10
     began_at = time.monotonic()
     if how == "interrupt":
