@@ -281,25 +281,31 @@ async def test_revocation_holds_though_flow_is_gone(
 
 
 async def test_feed_tells_revocations_and_ends_with_the_ledger(
-    directory: Directory, ledger_server: RedisServer, ledger_state: Any
+    directory: Directory, ledger_server: RedisServer
 ) -> None:
     [invite] = await directory.create_invites(1)
     redemption = await directory.redeem(invite.code, "ada@example.com")
     feed = RevocationFeed(ledger_server.url, deadline_s=2.0)
     key_ids = feed.key_ids()
     first = asyncio.ensure_future(anext(key_ids))
-    await has_become(lambda: dict(ledger_state.client.pubsub_numsub("fg:revocations")).popitem()[1])
-    await directory.revoke_key(redemption.key_id)
-    assert await first == redemption.key_id
+    assert await told_of_revocation(directory, redemption.key_id, first) == redemption.key_id
     ledger_server.kill()
     with pytest.raises(LedgerUnavailable):
-        await anext(key_ids)
+        while True:  # it may have been announced more than once
+            assert await anext(key_ids) == redemption.key_id
     ledger_server.start()
     second = asyncio.ensure_future(next_of(feed))
-    await has_become(lambda: dict(ledger_state.client.pubsub_numsub("fg:revocations")).popitem()[1])
-    await directory.revoke_key(redemption.key_id)
-    assert await second == redemption.key_id
+    assert await told_of_revocation(directory, redemption.key_id, second) == redemption.key_id
     await feed.close()
+
+
+async def told_of_revocation(directory: Directory, key_id: str, told: "asyncio.Future[str]") -> str:
+    """Revokes until the feed tells of it: what is announced before it listens is lost, and other
+    listeners on the same ledger (a gateway that earlier tests share) hide when it begins to."""
+    while not told.done():
+        await directory.revoke_key(key_id)
+        await asyncio.wait({told}, timeout=0.05)
+    return told.result()
 
 
 async def next_of(feed: RevocationFeed) -> str:
