@@ -95,12 +95,12 @@ async def test_a_completion(client: openai.AsyncOpenAI) -> None:
 async def test_the_responses_api(client: openai.AsyncOpenAI) -> None:
     answer = await client.responses.create(
         model=MODEL,
-        input="What is the capital of Italy?",
+        input="What is the capital of France?",
         temperature=0,
         max_output_tokens=20,
         store=False,
     )
-    assert "Rome" in answer.output_text
+    assert "Paris" in answer.output_text
     events = await client.responses.create(
         model=MODEL, input="Say hello.", max_output_tokens=8, stream=True
     )
