@@ -1,23 +1,36 @@
-"""Lets a request into the engine: a slot on a replica of its model, or a clear refusal."""
+"""Lets requests into the engine: a slot on a replica of the model, a place in line, or a refusal.
+
+One loop a second serves every line of this worker: heartbeat, places for those who want to hear of
+theirs (one call for all of them), and the end of waits that lasted too long.
+"""
 
 import asyncio
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
+from gateway import redis_keys
 from gateway.capacity import Capacity
-from gateway.errors import FlowUnavailable, Unavailable
+from gateway.engine_excess import EngineExcess
+from gateway.errors import ApiError, Draining, FlowUnavailable, QueueTimeout, Unavailable
+from gateway.fairness import FairnessGauge
+from gateway.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
 from gateway.metrics import SLOTS_CAPACITY, SLOTS_HELD
+from gateway.pool_line import AccountView, LineBounds, PoolLine
 from gateway.pools import Pool
+from gateway.redis_channel import FlowChannel
 from gateway.redis_client import FlowRedis
 from gateway.replica_record import Replica
-from gateway.slots import HEARTBEAT_S, SlotLeases
+from gateway.ticket import Place, SlotAsk, Ticket
 
 log = structlog.get_logger(__name__)
 
-# Half of the slots turn over within a few seconds on any model that chats; a caller who comes
-# back after one second mostly finds one.
-_RETRY_AFTER_S = 1
+HEARTBEAT_S = 1.0
+# Places asked for in one call: 500 take Redis about a millisecond.
+_PLACES_A_CALL = 500
+_RETRY_AFTER_NO_CAPACITY_S = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,64 +38,201 @@ class Slot:
     """A slot on one replica, held until it is released."""
 
     pool: str
+    account_id: str
     replica: Replica
 
 
 class Admission:
-    def __init__(self, flow: FlowRedis, capacity: Capacity) -> None:
+    def __init__(
+        self,
+        flow: FlowRedis,
+        capacity: Capacity,
+        bounds: LineBounds,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.worker_id = uuid.uuid4().hex[:12]
         self._flow = flow
         self._capacity = capacity
-        self._leases: dict[str, SlotLeases] = {}
+        self._bounds = bounds
+        self._clock = clock
+        self._lines: dict[str, PoolLine] = {}
+        self._excess = EngineExcess()
+        self._fairness = FairnessGauge(flow, clock)
+        self._draining = False
 
     @property
     def live_workers(self) -> int:
         """Gateway workers that are alive, over all gateways; at least this one."""
-        return max((leases.live_workers for leases in self._leases.values()), default=1)
+        return max((line.live_workers for line in self._lines.values()), default=1)
 
-    async def acquire(self, model: str, endpoint: str, avoid: frozenset[str]) -> Slot:
-        """A slot on a replica that serves the model, other than those to avoid.
+    @property
+    def lines(self) -> tuple[PoolLine, ...]:
+        return tuple(self._lines.values())
+
+    async def enter(self, pool: Pool, ask: SlotAsk, *, avoid: str = "-") -> Ticket:
+        """A ticket, granted at once where a slot is free and nobody waits.
 
         Raises:
-            NotFound: no such model, or it cannot do this endpoint.
-            Unavailable: no replica is up, or each is full.
+            AccountQueueFull, QueueFull: see PoolLine.enter.
+            Draining: the worker stops, and nothing is free at once.
         """
-        pool = self._capacity.view.pool_for(model, endpoint)
-        candidates = [r for r in pool.running if r.replica_id not in avoid]
-        if not candidates:
-            raise _no_capacity(f"No replica of '{model}' is up at the moment.")
-        replica = await self._leases_of(pool).acquire(candidates)
+        line = self._line_of(pool)
+        ticket = await line.enter(ask, avoid=avoid)
+        if self._draining and ticket.granted is None:
+            error = Draining()
+            line.leave(ticket, retry_after_s=1)
+            raise error
+        return ticket
+
+    def slot_of(self, pool: Pool, ticket: Ticket, replica_id: str) -> Slot:
+        """What a granted ticket holds. Raises Unavailable when its replica went meanwhile."""
+        line = self._line_of(pool)
+        replica = line.replicas.get(replica_id) or _find(self._capacity, pool.name, replica_id)
         if replica is None:
-            raise _no_capacity(f"All {sum(r.slots for r in candidates)} slots are in use.")
-        return Slot(pool.name, replica)
+            line.release(replica_id, ticket.ask.account_id)
+            raise _no_capacity("The replica that had room is gone.", 1)
+        return Slot(pool.name, ticket.ask.account_id, replica)
+
+    def abandon(self, pool: Pool, ticket: Ticket) -> None:
+        """Gives up a ticket whose caller hung up, in line or with a slot that just came."""
+        line = self._line_of(pool)
+        granted = ticket.granted
+        if granted is not None:
+            line.release(granted.replica_id, ticket.ask.account_id)
+        elif ticket.id in line.waiting:
+            line.leave(ticket)
 
     def release(self, slot: Slot) -> None:
-        self._leases[slot.pool].release(slot.replica.replica_id)
+        self._lines[slot.pool].release(slot.replica.replica_id, slot.account_id)
 
-    async def keep_leases(self) -> None:
-        """Renews this worker's leases until cancelled."""
+    def correct(self, pool: str, account_id: str, charge: float) -> None:
+        """What the account was charged too little at its grant, or too much where below 0."""
+        self._lines[pool].correct(account_id, charge)
+
+    # Loops --------------------------------------------------------------------------------------
+
+    async def serve_lines(self) -> None:
+        """Heartbeats, places and ends of waits, until cancelled."""
         while True:
-            for pool in self._capacity.view.pools():
-                leases = self._leases_of(pool)
+            for pool in self._pools():
+                line = self._line_of(pool)
+                line.replicas = {r.replica_id: self._with_room(r, line) for r in pool.running}
                 try:
-                    await leases.renew()
+                    await line.renew()
+                    await self._tell_places(line)
                 except FlowUnavailable as error:
                     log.warning("lease_not_renewed", pool=pool.name, error=str(error))
-                SLOTS_HELD.labels(pool.name).set(leases.held)
-                SLOTS_CAPACITY.labels(pool.name).set(sum(r.slots for r in pool.running))
+                self._end_long_waits(pool, line)
+                await self._fairness.look(pool.name)
+                _measure(pool, line)
+            self._excess.forget_all_but(
+                {r.replica_id for line in self.lines for r in line.replicas.values()}
+            )
             await asyncio.sleep(HEARTBEAT_S)
 
-    async def leave(self) -> None:
+    async def receive_grants(self, channel: FlowChannel) -> None:
+        """Takes grants that other workers' calls have made, until cancelled.
+
+        What is pushed while nobody listens comes with the next heartbeat.
+        """
+        while True:
+            try:
+                async for message in channel.messages():
+                    prefix, _, grants = message.partition("\n")
+                    for line in self.lines:
+                        if redis_keys.pool(line.pool) == prefix:
+                            line.take_grants(grants.split(" "))
+            except FlowUnavailable:
+                await asyncio.sleep(HEARTBEAT_S)
+
+    def drain(self) -> None:
+        """The worker stops: whoever waits is sent elsewhere with its place kept."""
+        self._draining = True
+        for line in self.lines:
+            for ticket in list(line.waiting.values()):
+                line.leave(ticket, retry_after_s=1)
+                ticket.tell(Draining())
+
+    async def stop(self) -> None:
         """Gives up every lease, when the worker stops."""
-        await asyncio.gather(*(leases.leave() for leases in self._leases.values()))
+        await asyncio.gather(*(line.stop() for line in self.lines))
 
-    def _leases_of(self, pool: Pool) -> SlotLeases:
-        if pool.name not in self._leases:
-            self._leases[pool.name] = SlotLeases(self._flow, pool.name)
-        return self._leases[pool.name]
+    async def account_views(self, account_id: str) -> list[AccountView]:
+        """The account's own requests in every pool, over all workers.
+
+        Raises:
+            FlowUnavailable: Redis did not answer.
+        """
+        for pool in self._capacity.view.pools():
+            self._line_of(pool)
+        return [await line.account_view(account_id) for line in self.lines]
+
+    async def _tell_places(self, line: PoolLine) -> None:
+        now = self._clock()
+        due = [t for t in line.waiting.values() if t.notice_at <= now]
+        for start in range(0, len(due), _PLACES_A_CALL):
+            some = due[start : start + _PLACES_A_CALL]
+            for ticket, position in zip(some, await line.positions(some), strict=True):
+                if position < 0:
+                    continue  # granted meanwhile, or not registered yet
+                place = Place(position + 1, line.drain.estimate(position))
+                if ticket.foretold is None and place.eta is not None:
+                    ticket.foretold = (place.eta, now)
+                ticket.notice_at = float("inf")
+                ticket.tell(place)
+
+    def _end_long_waits(self, pool: Pool, line: PoolLine) -> None:
+        now = self._clock()
+        for ticket in [t for t in line.waiting.values() if t.deadline <= now]:
+            retry_after_s = line.retry_after_s()
+            error: ApiError = QueueTimeout(now - ticket.entered_at, retry_after_s)
+            if not pool.running:
+                retry_after_s = _RETRY_AFTER_NO_CAPACITY_S
+                error = _no_capacity("No replica of this model came up.", retry_after_s)
+            line.leave(ticket, retry_after_s=retry_after_s)
+            ticket.tell(error)
+
+    def _with_room(self, replica: Replica, line: PoolLine) -> Replica:
+        """The replica with the slots that its engine really has room for."""
+        in_engine = replica.engine.running + replica.engine.waiting
+        used = line.slots_used.get(replica.replica_id, 0)
+        excess = self._excess.look(replica.replica_id, in_engine, used)
+        if not excess:
+            return replica
+        return replica.model_copy(update={"slots": max(0, replica.slots - excess)})
+
+    def _pools(self) -> list[Pool]:
+        """Those in view, and those that went out of it while somebody waits."""
+        in_view = self._capacity.view.pools()
+        names = {pool.name for pool in in_view}
+        return [*in_view, *(Pool(name) for name in self._lines.keys() - names)]
+
+    def _line_of(self, pool: Pool) -> PoolLine:
+        line = self._lines.get(pool.name)
+        if line is None:
+            line = PoolLine(self._flow, pool.name, self.worker_id, self._bounds, self._clock)
+            line.replicas = {r.replica_id: r for r in pool.running}
+            self._lines[pool.name] = line
+        return line
 
 
-def _no_capacity(message: str) -> Unavailable:
+def _find(capacity: Capacity, pool_name: str, replica_id: str) -> Replica | None:
+    for pool in capacity.view.pools():
+        if pool.name == pool_name:
+            return next((r for r in pool.replicas if r.replica_id == replica_id), None)
+    return None
+
+
+def _measure(pool: Pool, line: PoolLine) -> None:
+    SLOTS_HELD.labels(pool.name).set(line.held.total)
+    SLOTS_CAPACITY.labels(pool.name).set(sum(r.slots for r in pool.running))
+    QUEUE_LENGTH.labels(pool.name).set(line.waiting_everywhere)
+    QUEUE_BYTES.labels(pool.name).set(line.waiting_bytes)
+
+
+def _no_capacity(message: str, retry_after_s: int) -> Unavailable:
     return Unavailable(
-        f"{message} Try again in {_RETRY_AFTER_S} s.",
-        headers={"retry-after": str(_RETRY_AFTER_S), "x-should-retry": "true"},
+        f"{message} Try again in {retry_after_s} s.",
+        headers={"retry-after": str(retry_after_s), "x-should-retry": "true"},
     )

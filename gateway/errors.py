@@ -13,8 +13,12 @@
         ├── RequestTimeout         408
         ├── BodyTooLarge           413
         ├── RateLimited            429  the caller's quota
+        │   └── AccountQueueFull        as many of the account's requests wait as may
         ├── EngineFailed           502  the engine answered with an error of its own
         ├── Unavailable            503  our capacity: engine, ledger or slots
+        │   ├── QueueFull               the line is as long as may be
+        │   ├── QueueTimeout            waited as long as may be
+        │   └── Draining                this worker stops; another one goes on
         └── StreamLifeExceeded     504
 
 429 always means "your quota", 503 always means "our capacity".
@@ -108,6 +112,17 @@ class RateLimited(ApiError):
     code = "rate_limit_requests"
 
 
+class AccountQueueFull(RateLimited):
+    code = "account_queue_full"
+
+    def __init__(self, waiting_requests: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"{waiting_requests} requests of this account wait already, as many as its plan lets "
+            f"wait. Try again in {retry_after_s} s.",
+            headers=retry_headers(retry_after_s),
+        )
+
+
 class EngineFailed(ApiError):
     status_code = 502
     type = "server_error"
@@ -120,7 +135,43 @@ class Unavailable(ApiError):
     code = "no_capacity"
 
 
+class QueueFull(Unavailable):
+    code = "queue_full"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(
+            f"The line is full. Try again in {retry_after_s} s: your place is kept until then.",
+            headers=retry_headers(retry_after_s),
+        )
+
+
+class QueueTimeout(Unavailable):
+    code = "queue_timeout"
+
+    def __init__(self, waited_s: float, retry_after_s: int) -> None:
+        super().__init__(
+            f"Nothing became free within {waited_s:.0f} s. Try again in {retry_after_s} s: your "
+            "place is kept until then.",
+            headers=retry_headers(retry_after_s),
+        )
+
+
+class Draining(Unavailable):
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This gateway is being restarted. Try again in 1 s: your place is kept.",
+            headers=retry_headers(1),
+        )
+
+
 class StreamLifeExceeded(ApiError):
     status_code = 504
     type = "server_error"
     code = "stream_life_exceeded"
+
+
+def retry_headers(retry_after_s: int) -> Mapping[str, str]:
+    """The headers that tell an SDK to come back, and when."""
+    return {"retry-after": str(retry_after_s), "x-should-retry": "true"}

@@ -178,7 +178,7 @@ class FlowRedis:
 
     async def _load_scripts(self) -> None:
         files = sorted(_LUA.glob("*.lua"))
-        shas = await self._execute([("SCRIPT", "LOAD", file.read_text()) for file in files])
+        shas = await self._execute([("SCRIPT", "LOAD", _with_include(file)) for file in files])
         for sha in shas:
             if isinstance(sha, Exception):
                 raise sha
@@ -189,3 +189,12 @@ class FlowRedis:
         for call in calls:
             if not call.answer.done():
                 call.answer.set_exception(error)
+
+
+def _with_include(file: Path) -> str:
+    """A script's text, its first line `--!include X` replaced by lua/include/X."""
+    text = file.read_text()
+    first, _, rest = text.partition("\n")
+    if not first.startswith("--!include "):
+        return text
+    return (_LUA / "include" / first.removeprefix("--!include ")).read_text() + rest

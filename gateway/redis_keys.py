@@ -21,19 +21,31 @@ def request_rate(account_id: str) -> str:
     return f"fg:rate:{{{account_id}}}:requests"
 
 
-def slots_used(pool: str) -> str:
-    """Hash: replica id -> slots in use over all gateway workers."""
-    return f"fg:slots:{{{pool}}}"
+def pool(name: str) -> str:
+    """Prefix of a pool's keys. lua/include/pool.lua makes them from it, all with the pool's tag:
+
+    :slots               hash: replica -> slots in use over all workers
+    :capacity            hash: replica -> slots that it offers
+    :leases              sorted set: worker, scored by when its lease ends (ms, Redis TIME)
+    :state               hash: virtual time, grants from the line so far, tickets waiting
+    :line                sorted set: ticket, scored by its start in weighted tokens
+    :counters            sorted set: account, scored by its virtual token counter
+    :running             hash: account -> requests that run
+    :served              sorted set: account in line, scored by when it was last served (ms)
+    :service             hash: account in line -> weighted tokens granted since it has been there
+    :worker:W:slots      hash: replica -> slots that this worker holds
+    :worker:W:accounts   hash: account -> requests that this worker runs
+    :worker:W:tickets    hash: waiting ticket -> account, charge, concurrent requests, avoid
+    :worker:W:grants     hash: ticket granted but not acknowledged -> replica, account
+    :account:A:tickets   sorted set: ticket, scored 0 in line, 1 behind the account's concurrency
+    :account:A:kept      sorted set: start that is kept for a caller who was turned away
+    """
+    return f"fg:pool:{{{name}}}"
 
 
-def worker_leases(pool: str) -> str:
-    """Sorted set: worker id, scored by when its lease ends (ms, Redis TIME)."""
-    return f"fg:workers:{{{pool}}}"
-
-
-def worker_slots_prefix(pool: str) -> str:
-    """Prefix of one hash a worker: replica id -> slots that this worker holds."""
-    return f"fg:worker-slots:{{{pool}}}:"
+def grants_channel(worker_id: str) -> str:
+    """Channel on which a worker learns of grants that another worker's call has made."""
+    return f"fg:grants:{worker_id}"
 
 
 # Written by the waitlist when a key is revoked, read here.

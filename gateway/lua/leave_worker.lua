@@ -1,9 +1,7 @@
--- A worker that stops: its lease and its slots go at once.
--- KEYS[1] slots used   KEYS[2] worker leases   KEYS[3] this worker's slots
--- ARGV[1] worker id
-local held = redis.call('HGETALL', KEYS[3])
-for i = 1, #held, 2 do
-  redis.call('HINCRBY', KEYS[1], held[i], -held[i + 1])
-end
-redis.call('DEL', KEYS[3])
-return redis.call('ZREM', KEYS[2], ARGV[1])
+--!include pool.lua
+-- A worker that stops: its lease, its slots and its tickets go at once; places are kept.
+-- ARGV: worker, keep_ms
+-- Returns 1, or 0 when another call must go on.
+local done = drop_worker(ARGV[1], tonumber(ARGV[2]))
+dispatch('')
+return done and 1 or 0

@@ -1,0 +1,61 @@
+--!include pool.lua
+-- A slot at once, a place in line, or a refusal.
+-- ARGV: worker, ticket, account, charge, concurrent requests, waiting requests, longest line,
+--   replica to avoid or '-', keep_ms, mode: 'new', 'again' (in line when the worker's tickets were
+--   lost) or 'retry' (its slot's replica gave no answer: it goes first and pays nothing)
+-- Returns {what, replica, tickets granted to this worker, replica, account …}; what is
+--   1 granted · 0 waiting · -1 this worker's lease has ended · -2 the account may have no more
+--   waiting · -3 the line is full; its place is kept for keep_ms
+local worker, ticket, account, charge = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local concurrent, avoid, mode = tonumber(ARGV[5]), ARGV[8], ARGV[10]
+if not has_lease(worker) then return {-1, ''} end
+
+local tickets_key = account_key(account, 'tickets')
+local line_is_empty = redis.call('ZCARD', line_key) == 0
+local waiting_here = redis.call('ZCARD', tickets_key)
+local may_run = waiting_here == 0
+  and tonumber(redis.call('HGET', running_key, account) or 0) < concurrent
+
+if line_is_empty and may_run then
+  local replica = replica_with_room(avoid)
+  if replica then
+    local start = next_start(account)
+    charge_from(account, start, charge)
+    if start > virtual_time() then redis.call('HSET', state_key, 'virtual', start) end
+    take_slot(worker, account, replica)
+    return {1, replica}
+  end
+end
+
+if redis.call('HEXISTS', worker_key(worker, 'tickets'), ticket) == 1 then return {0, ''} end
+local kept_key = account_key(account, 'kept')
+local kept = redis.call('ZPOPMIN', kept_key)
+local start = kept[2] and tonumber(kept[2])
+if mode == 'retry' then start = least_start() - 1 end
+if mode == 'new' then
+  if waiting_here >= tonumber(ARGV[6]) then
+    if start then redis.call('ZADD', kept_key, start, kept[1]) end
+    return {-2, ''}
+  end
+  local waiting = tonumber(redis.call('HGET', state_key, 'waiting') or 0)
+  -- A kept place is honoured beyond the bound; twice the bound is the end of everything.
+  local longest = tonumber(ARGV[7]) * (start and 2 or 1)
+  if waiting >= longest then
+    if redis.call('ZCARD', kept_key) < tonumber(ARGV[6]) then
+      redis.call('ZADD', kept_key, start or next_start(account), ticket)
+      redis.call('PEXPIRE', kept_key, ARGV[9])
+    end
+    return {-3, ''}
+  end
+end
+
+redis.call('HSET', worker_key(worker, 'tickets'), ticket,
+  account .. ' ' .. ARGV[4] .. ' ' .. ARGV[5] .. ' ' .. avoid)
+redis.call('HINCRBY', state_key, 'waiting', 1)
+if start then
+  enter_line(ticket, account, charge, start)
+else
+  redis.call('ZADD', tickets_key, 1, ticket)
+  promote(account)
+end
+return {0, '', unpack(dispatch(worker))}

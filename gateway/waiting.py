@@ -1,0 +1,96 @@
+"""A caller's wait for a slot: from asking to having it, told of its place meanwhile."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.admission import Admission, Slot
+from gateway.errors import ApiError
+from gateway.line_metrics import (
+    ADMITTED,
+    ESTIMATE_KEPT,
+    ESTIMATE_RATIO,
+    QUEUE_WAIT,
+    REFUSED,
+)
+from gateway.pools import Pool
+from gateway.relay import Relay
+from gateway.ticket import Place, SlotAsk, Ticket
+
+_NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeTimes:
+    """When a waiting caller first hears of its place, and then how often, in seconds.
+
+    Status and headers go out with the first notice, so it comes late enough that most refusals
+    keep their true status.
+    """
+
+    first_stream_s: float
+    first_json_s: float
+    every_s: float
+
+    def first_s(self, *, stream: bool) -> float:
+        return self.first_stream_s if stream else self.first_json_s
+
+
+class LineEntrance:
+    """The step between the rate and the engine."""
+
+    def __init__(
+        self, admission: Admission, notices: NoticeTimes, *, clock: Callable[[], float]
+    ) -> None:
+        self._admission = admission
+        self._notices = notices
+        self._clock = clock
+
+    async def slot(
+        self,
+        pool: Pool,
+        ask: SlotAsk,
+        relay: Relay,
+        *,
+        plan: str,
+        avoid: str = "-",
+        with_notices: bool = True,
+    ) -> Slot:
+        """A slot, after as long a wait as the line makes.
+
+        Raises:
+            ApiError: the line refuses, or the wait lasted too long.
+        """
+        began_at = self._clock()
+        try:
+            ticket = await self._admission.enter(pool, ask, avoid=avoid)
+            waited = ticket.granted is None
+            slot = await self._turn(pool, ticket, relay, with_notices)
+        except ApiError as error:
+            REFUSED.labels(pool.name, plan, error.code).inc()
+            raise
+        ADMITTED.labels(pool.name, plan, "yes" if waited else "no").inc()
+        QUEUE_WAIT.labels(pool.name, plan).observe(self._clock() - began_at)
+        if ticket.foretold is not None:
+            self._measure_estimate(pool.name, ticket)
+        return slot
+
+    async def _turn(self, pool: Pool, ticket: Ticket, relay: Relay, with_notices: bool) -> Slot:
+        first_s = self._notices.first_s(stream=relay.asked_for_stream) if with_notices else _NEVER
+        ticket.notice_at = ticket.entered_at + first_s
+        try:
+            while isinstance(news := await ticket.next_news(), Place):
+                await relay.tell_place(news)
+                ticket.notice_at = self._clock() + self._notices.every_s
+        except ApiError:
+            raise
+        except BaseException:  # hung up
+            self._admission.abandon(pool, ticket)
+            raise
+        return self._admission.slot_of(pool, ticket, news.replica_id)
+
+    def _measure_estimate(self, model: str, ticket: Ticket) -> None:
+        assert ticket.foretold is not None
+        estimate, foretold_at = ticket.foretold
+        took_s = self._clock() - foretold_at
+        ESTIMATE_RATIO.labels(model).observe(took_s / max(estimate.p50_s, 0.001))
+        ESTIMATE_KEPT.labels(model, "yes" if took_s <= estimate.p90_s else "no").inc()
