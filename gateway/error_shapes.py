@@ -6,6 +6,7 @@ way, the error event that each family's clients understand.
 """
 
 from enum import Enum
+from typing import Any
 
 import orjson
 
@@ -56,22 +57,19 @@ def error_event(error: ApiError, shape: ErrorShape, request_id: str) -> bytes:
     """The server-sent event that ends a stream whose status is already out.
 
     It begins with a blank line: the engine may have died in the middle of an event, and the
-    blank line makes clients drop that half rather than glue it to this event.
+    blank line makes clients drop that half rather than glue it to this event. No header can
+    follow, so the event holds the reason and `retry_after` in seconds where there is one.
     """
-    if shape is ErrorShape.ANTHROPIC:
-        return b"\n\nevent: error\ndata: " + error_body(error, shape, request_id) + b"\n\n"
+    told: dict[str, Any] = {"reason": error.code}
+    if "retry-after" in error.headers:
+        told["retry_after"] = int(error.headers["retry-after"])
+    document: dict[str, Any] = orjson.loads(error_body(error, shape, request_id))
     if shape is ErrorShape.RESPONSES:
-        data = orjson.dumps(
-            {
-                "type": "error",
-                "code": error.code,
-                "message": error.message,
-                "param": error.param,
-                "sequence_number": 0,
-            }
-        )
-        return b"\n\nevent: error\ndata: " + data + b"\n\n"
-    return b"\n\ndata: " + error_body(error, shape, request_id) + b"\n\n"
+        document = {**document["error"], **told, "type": "error", "sequence_number": 0}
+    else:
+        document["error"] |= told
+    name = b"" if shape is ErrorShape.OPENAI else b"event: error\n"
+    return b"\n\n" + name + b"data: " + orjson.dumps(document) + b"\n\n"
 
 
 def _anthropic_type(error: ApiError) -> str:

@@ -14,6 +14,7 @@
         ├── BodyTooLarge           413
         ├── RateLimited            429  the caller's quota
         │   └── AccountQueueFull        as many of the account's requests wait as may
+        ├── EngineRefused               the engine's own refusal, once the status is out
         ├── EngineFailed           502  the engine answered with an error of its own
         ├── Unavailable            503  our capacity: engine, ledger or slots
         │   ├── QueueFull               the line is as long as may be
@@ -25,6 +26,8 @@
 """
 
 from collections.abc import Mapping
+
+import orjson
 
 
 class GatewayError(Exception):
@@ -123,6 +126,17 @@ class AccountQueueFull(RateLimited):
         )
 
 
+class EngineRefused(ApiError):
+    """The engine refused a request whose status went out while it waited in line."""
+
+    type = "invalid_request_error"
+    code = "engine_refused"
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(_engine_message(body) or f"The engine refused with status {status}.")
+        self.status_code = status
+
+
 class EngineFailed(ApiError):
     status_code = 502
     type = "server_error"
@@ -175,3 +189,12 @@ class StreamLifeExceeded(ApiError):
 def retry_headers(retry_after_s: int) -> Mapping[str, str]:
     """The headers that tell an SDK to come back, and when."""
     return {"retry-after": str(retry_after_s), "x-should-retry": "true"}
+
+
+def _engine_message(body: bytes) -> str:
+    """What the engine says in either family's error shape; empty where it does not."""
+    try:
+        error = orjson.loads(body)["error"]
+        return str(error["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""

@@ -36,6 +36,8 @@ RETRY_AFTER_S_MAX = 120
 # What a caller is told when nobody knows yet how fast the line drains.
 _RETRY_AFTER_UNKNOWN_S = 10
 _LEAVES_A_CALL = 500
+# A grant may arrive twice, by push and by heartbeat, about a second apart.
+_SEEN_MAX = 10_000
 _ENDED = -1
 
 
@@ -79,6 +81,7 @@ class PoolLine:
         self._registered: set[str] = set()
         self._entering: set[str] = set()
         self._lost: set[str] = set()
+        self._seen: dict[str, None] = {}  # grants that have arrived, newest last
         self._calls: asyncio.Task[None] | None = None
         self.pool = pool
         self.drain = DrainRate()
@@ -175,6 +178,11 @@ class PoolLine:
     def take_grants(self, grants: Sequence[str]) -> None:
         """Flat triples of ticket, replica and account, as the scripts give them."""
         for ticket_id, replica_id, account_id in _triples(grants):
+            if ticket_id in self._seen:
+                continue  # pushed, and told by a heartbeat as well
+            self._seen[ticket_id] = None
+            if len(self._seen) > _SEEN_MAX:
+                del self._seen[next(iter(self._seen))]
             self._registered.discard(ticket_id)
             self.held.acknowledge(ticket_id)
             self.held.take(replica_id, account_id)

@@ -6,22 +6,27 @@ event, and any other body is cut short, since a well-formed error under status 2
 for success.
 """
 
+import math
 from collections.abc import Iterable
 
 import structlog
 from starlette.types import Send
 
+from gateway.answer_meter import AnswerMeter
 from gateway.error_shapes import ErrorShape, error_event
-from gateway.errors import ApiError, EngineBroken, EngineFailed
+from gateway.errors import ApiError, EngineBroken, EngineFailed, EngineRefused
 from gateway.metrics import ENGINE_FAULTS
 from gateway.request_body import ClientWatch
 from gateway.responses import send_whole
+from gateway.ticket import Place
 from gateway.upstream import EngineAnswer
 
 log = structlog.get_logger(__name__)
 
 # Answers up to this size are read whole and sent in one piece; a chat answer has 1 to 20 KB.
 _WHOLE_BYTES_MAX = 256 * 1024
+_EVENT_STREAM = "text/event-stream"
+_JSON = "application/json"
 
 
 class Relay:
@@ -31,60 +36,83 @@ class Relay:
         self,
         send: Send,
         watch: ClientWatch,
+        meter: AnswerMeter,
         *,
         headers: Iterable[tuple[bytes, bytes]],
         shape: ErrorShape,
+        stream: bool,
         request_id: str,
     ) -> None:
         self._send = send
         self._watch = watch
+        self._meter = meter
         self._headers = tuple(headers)
         self._shape = shape
         self._request_id = request_id
         self._started = False
-        self._is_event_stream = False
+        self._is_event_stream = stream
+        self.asked_for_stream = stream
 
     @property
     def started(self) -> bool:
         """Whether status and headers are out, so that a fault can no longer be a status."""
         return self._started
 
+    async def tell_place(self, place: Place) -> None:
+        """Tells a waiting caller where it stands; the status goes out with the first telling.
+
+        A stream gets a comment line, which clients of server-sent events leave aside; JSON may
+        begin with any white space.
+        """
+        if not self._started:
+            await self._start(200, _EVENT_STREAM if self.asked_for_stream else _JSON)
+        notice = place_comment(place) if self.asked_for_stream else b" "
+        await self._send({"type": "http.response.body", "body": notice, "more_body": True})
+
     async def pass_on(self, answer: EngineAnswer) -> None:
         """The whole of an answer.
 
         Raises:
             EngineFailed: the engine answered with a fault of its own (5xx).
+            EngineRefused: the engine refused the request, and the status is out already.
             EngineBroken: the answer broke off.
         """
         if answer.status >= 500:
             ENGINE_FAULTS.labels("status").inc()
             log.error("engine_fault", status=answer.status, body=(await answer.whole())[:500])
             raise EngineFailed("The engine failed to answer this request.")
-        self._is_event_stream = answer.content_type.startswith("text/event-stream")
+        if self._started and answer.status != 200:
+            raise EngineRefused(answer.status, await answer.whole())
         length = answer.content_length
-        if length is not None and length <= _WHOLE_BYTES_MAX:
-            body = await answer.whole()
-            self._started = True
-            self._watch.disarm()
-            await send_whole(self._send, answer.status, body, self._headers)
+        if not self._started and length is not None and length <= _WHOLE_BYTES_MAX:
+            await self._whole(answer)
             return
         await self._stream(answer)
 
-    async def _stream(self, answer: EngineAnswer) -> None:
-        await self._start(answer)
-        async for chunk in answer.chunks():
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+    async def _whole(self, answer: EngineAnswer) -> None:
+        body = await answer.whole()
+        if answer.status == 200:
+            self._meter.feed(body)
+        self._started = True
         self._watch.disarm()
-        await self._send({"type": "http.response.body", "body": b""})
+        await send_whole(self._send, answer.status, body, self._headers)
 
-    async def _start(self, answer: EngineAnswer) -> None:
-        headers = [(b"content-type", answer.content_type.encode("latin-1")), *self._headers]
+    async def _stream(self, answer: EngineAnswer) -> None:
+        if not self._started:
+            self._is_event_stream = answer.content_type.startswith(_EVENT_STREAM)
+            await self._start(answer.status, answer.content_type)
+        async for piece in answer.chunks():
+            if passed := self._meter.feed(piece):
+                await self._send({"type": "http.response.body", "body": passed, "more_body": True})
+        self._watch.disarm()
+        await self._send({"type": "http.response.body", "body": self._meter.finish()})
+
+    async def _start(self, status: int, content_type: str) -> None:
+        headers = [(b"content-type", content_type.encode("latin-1")), *self._headers]
         if self._is_event_stream:
             headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         self._started = True
-        await self._send(
-            {"type": "http.response.start", "status": answer.status, "headers": headers}
-        )
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def end_with(self, error: ApiError) -> None:
         """Tells a fault after the status is out.
@@ -97,3 +125,11 @@ class Relay:
         self._watch.disarm()
         event = error_event(error, self._shape, self._request_id)
         await self._send({"type": "http.response.body", "body": event})
+
+
+def place_comment(place: Place) -> bytes:
+    """`: queue position=12 eta=8s p90=15s`, or `eta=unknown`."""
+    if place.eta is None:
+        return b": queue position=%d eta=unknown\n\n" % place.position
+    p50_s, p90_s = math.ceil(place.eta.p50_s), math.ceil(place.eta.p90_s)
+    return b": queue position=%d eta=%ds p90=%ds\n\n" % (place.position, p50_s, p90_s)

@@ -30,7 +30,8 @@ end
 if redis.call('HEXISTS', worker_key(worker, 'tickets'), ticket) == 1 then return {0, ''} end
 local kept_key = account_key(account, 'kept')
 local kept = redis.call('ZPOPMIN', kept_key)
-local start = kept[2] and tonumber(kept[2])
+-- Before those who start with it: they came later.
+local start = kept[2] and tonumber(kept[2]) - 0.001
 if mode == 'retry' then start = least_start() - 1 end
 if mode == 'new' then
   if waiting_here >= tonumber(ARGV[6]) then

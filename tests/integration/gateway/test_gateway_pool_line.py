@@ -1,0 +1,509 @@
+"""The line raced over several workers on one real Redis."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import redis.asyncio as redis
+
+from gateway import redis_keys
+from gateway.errors import AccountQueueFull, FlowUnavailable, QueueFull
+from gateway.pool_line import LineBounds, PoolLine
+from gateway.redis_channel import FlowChannel
+from gateway.redis_client import FlowRedis
+from gateway.replica_record import Replica
+from gateway.ticket import Granted, SlotAsk, Ticket
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.integration
+
+POOL = "m"
+KEYS = redis_keys.pool(POOL)
+Connect = Callable[[], FlowRedis]
+
+
+def replica(name: str, slots: int) -> Replica:
+    return Replica(
+        model=POOL, replica_id=name, url="http://127.0.0.1:1", state="running", slots=slots
+    )
+
+
+def ask(account: str, charge: float = 100, concurrent: int = 1000, waiting: int = 1000) -> SlotAsk:
+    return SlotAsk(account, charge, concurrent, waiting)
+
+
+class Workers:
+    """Makes lines of one pool, each a worker of its own with the same replicas."""
+
+    def __init__(self, connect: Connect, server: RedisServer) -> None:
+        self._connect = connect
+        self._server = server
+        self._numbers: Iterator[int] = iter(range(1000))
+        self.lines: list[PoolLine] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def new(self, *replicas: Replica, bounds: LineBounds | None = None) -> PoolLine:
+        line = PoolLine(
+            self._connect(),
+            POOL,
+            f"{next(self._numbers):012x}",
+            bounds or LineBounds(tickets_max=10_000, wait_s_max=300, bytes_max=1 << 30),
+            time.monotonic,
+        )
+        line.replicas = {r.replica_id: r for r in replicas}
+        self.lines.append(line)
+        self.tasks.append(asyncio.create_task(self._receive(line)))
+        return line
+
+    async def _receive(self, line: PoolLine) -> None:
+        """What Admission.receive_grants does for one line."""
+        channel = FlowChannel(
+            self._server.url, redis_keys.grants_channel(line._worker_id), deadline_s=2.0
+        )
+        while True:
+            with contextlib.suppress(FlowUnavailable):
+                async for message in channel.messages():
+                    line.take_grants(message.partition("\n")[2].split(" "))
+            await asyncio.sleep(0.02)
+
+    async def beat(self, *lines: PoolLine) -> None:
+        for line in lines or self.lines:
+            with contextlib.suppress(FlowUnavailable):
+                await line.renew()
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], *beating: PoolLine) -> None:
+        while not await condition():
+            await self.beat(*beating)
+            await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def workers(connect: Connect, flow_server: RedisServer) -> Any:
+    found = Workers(connect, flow_server)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def state(flow_server: RedisServer) -> Any:
+    async with redis.Redis.from_url(flow_server.url, decode_responses=True) as client:
+        yield client
+
+
+async def used(state: Any) -> dict[str, int]:
+    return {name: int(n) for name, n in (await state.hgetall(KEYS + ":slots")).items() if int(n)}
+
+
+async def is_empty(state: Any) -> bool:
+    """Nothing waits, nothing runs, nobody is owed a grant."""
+    waiting = int(await state.hget(KEYS + ":state", "waiting") or 0)
+    keys = [key async for key in state.scan_iter(KEYS + ":worker:*")]
+    return (
+        not await used(state)
+        and waiting == 0
+        and not keys
+        and not await state.exists(KEYS + ":running", KEYS + ":line", KEYS + ":served")
+    )
+
+
+async def granted(ticket: Ticket) -> str:
+    news = await ticket.next_news()
+    assert isinstance(news, Granted)
+    return news.replica_id
+
+
+def has_slot(ticket: Ticket) -> bool:
+    return ticket.granted is not None
+
+
+async def test_four_workers_racing_never_run_more_than_there_is_and_serve_everybody(
+    workers: Workers, state: Any
+) -> None:
+    lines = [workers.new(replica("a", 10), replica("b", 30)) for _ in range(4)]
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    async def one(i: int) -> None:
+        line = lines[i % 4]
+        account = f"acct{i % 7}"
+        ticket = await line.enter(ask(account))
+        replica_id = await granted(ticket)
+        running[replica_id] += 1
+        most[replica_id] = max(most[replica_id], running[replica_id])
+        await asyncio.sleep(random.random() * 0.01)
+        running[replica_id] -= 1
+        line.release(replica_id, account)
+
+    await asyncio.gather(*(one(i) for i in range(400)))
+    assert most == {"a": 10, "b": 30}
+    await workers.until(lambda: is_empty(state))
+
+
+async def test_the_larger_free_share_is_taken_first(workers: Workers) -> None:
+    line = workers.new(replica("small", 1), replica("large", 10))
+    names = [await granted(await line.enter(ask("x"))) for _ in range(4)]
+    assert Counter(names)["large"] == 3
+
+
+async def test_a_ticket_is_served_by_the_release_of_another_workers_slot(workers: Workers) -> None:
+    first, second = workers.new(replica("a", 1)), workers.new(replica("a", 1))
+    held = await granted(await first.enter(ask("x")))
+    ticket = await second.enter(ask("y"))
+    assert not has_slot(ticket)
+    first.release(held, "x")
+    assert await granted(ticket) == "a"
+
+
+async def test_a_grant_whose_push_is_lost_comes_with_the_next_heartbeat(
+    workers: Workers, state: Any
+) -> None:
+    first, second = workers.new(replica("a", 1)), workers.new(replica("a", 1))
+    held = await granted(await first.enter(ask("x")))
+    ticket = await second.enter(ask("y"))
+    workers.tasks[1].cancel()
+    await asyncio.gather(workers.tasks[1], return_exceptions=True)
+    first.release(held, "x")
+    await workers.until(lambda: _true(has_slot(ticket)), first, second)
+    assert await used(state) == {"a": 1}
+    await workers.beat()
+    assert await used(state) == {"a": 1}
+    second.release(await granted(ticket), "y")
+    await workers.until(lambda: is_empty(state))
+
+
+async def _true(condition: bool) -> bool:
+    return condition
+
+
+async def serve(line: PoolLine, tickets: list[tuple[str, Ticket]], count: int) -> list[str]:
+    """Serves one at a time; the accounts in the order in which they got the one slot."""
+    order: list[str] = []
+    waiting = dict(enumerate(tickets))
+    while len(order) < count:
+        for number, (account, ticket) in list(waiting.items()):
+            if ticket.granted is not None:
+                line.release(await granted(ticket), account)
+                order.append(account)
+                del waiting[number]
+        await asyncio.sleep(0)
+    return order
+
+
+async def test_accounts_share_by_weighted_tokens_however_many_requests_they_have(
+    workers: Workers,
+) -> None:
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    tickets: list[tuple[str, Ticket]] = []
+    # The greedy one comes first with most requests; charges are tokens / weight.
+    for account, charge, requests in (
+        ("greedy", 100.0, 400),
+        ("modest", 100.0, 120),
+        ("double", 50.0, 240),
+        ("wordy", 300.0, 40),
+    ):
+        tickets += [
+            (account, await line.enter(ask(account, charge))) for _ in range(requests)
+        ]
+    line.release(blocker, "blocker")
+    order = await serve(line, tickets, 400)
+    counts = Counter(order)
+    # By tokens / weight: greedy and modest 1, double 2, wordy a third: 400 · (3, 3, 6, 1) / 13.
+    assert counts == pytest.approx({"greedy": 92, "modest": 92, "double": 184, "wordy": 31}, abs=2)
+
+
+async def test_inside_an_account_the_first_come_is_served_first(workers: Workers) -> None:
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("x", concurrent=2)))
+    tickets = [await line.enter(ask("x", charge=100 - i, concurrent=2)) for i in range(20)]
+    line.release(blocker, "x")
+    for ticket in tickets:
+        assert await granted(ticket) == "a"
+        assert sum(has_slot(t) for t in tickets) == 0
+        line.release("a", "x")
+
+
+async def test_a_new_account_is_not_punished_and_an_idle_one_saves_nothing(
+    workers: Workers,
+) -> None:
+    line = workers.new(replica("a", 1))
+    idle = await granted(await line.enter(ask("idle")))
+    line.release(idle, "idle")
+    blocker = await granted(await line.enter(ask("busy")))
+    tickets = [("busy", await line.enter(ask("busy"))) for _ in range(60)]
+    line.release(blocker, "busy")
+    await serve(line, tickets, 30)
+    late = [("idle", await line.enter(ask("idle"))) for _ in range(10)]
+    late += [("new", await line.enter(ask("new"))) for _ in range(10)]
+    order = await serve(line, [t for t in tickets if t[1].id in line.waiting or t[1].granted] + late,
+                        24)  # fmt: skip
+    assert Counter(order) == pytest.approx({"busy": 8, "idle": 8, "new": 8}, abs=2)
+    assert {"idle", "new"} <= set(order[:4]), "their first requests come at once"
+
+
+async def test_an_account_runs_no_more_than_its_plan_lets_it_and_others_pass(
+    workers: Workers,
+) -> None:
+    line = workers.new(replica("a", 10))
+    tickets = [await line.enter(ask("x", concurrent=2)) for _ in range(5)]
+    assert [has_slot(t) for t in tickets] == [True, True, False, False, False]
+    assert has_slot(await line.enter(ask("y", concurrent=2)))
+    line.release(await granted(tickets[0]), "x")
+    assert await granted(tickets[2]) == "a"
+    assert not has_slot(tickets[3])
+
+
+async def test_an_account_may_have_no_more_waiting_than_its_plan_lets_it(
+    workers: Workers,
+) -> None:
+    line = workers.new(replica("a", 1))
+    await line.enter(ask("x"))
+    for _ in range(3):
+        await line.enter(ask("x", waiting=3))
+    with pytest.raises(AccountQueueFull) as refused:
+        await line.enter(ask("x", waiting=3))
+    assert refused.value.status_code == 429
+    assert 1 <= int(refused.value.headers["retry-after"]) <= 120
+    assert not has_slot(await line.enter(ask("y", waiting=3)))
+
+
+async def test_who_is_turned_away_by_a_full_line_keeps_its_place(workers: Workers) -> None:
+    line = workers.new(
+        replica("a", 1), bounds=LineBounds(tickets_max=2, wait_s_max=300, bytes_max=1 << 30)
+    )
+    blocker = await granted(await line.enter(ask("blocker")))
+    tickets = [("p", await line.enter(ask("p"))), ("q", await line.enter(ask("q")))]
+    with pytest.raises(QueueFull) as refused:
+        await line.enter(ask("r"))
+    assert refused.value.headers["x-should-retry"] == "true"
+    line.release(blocker, "blocker")
+    assert await serve(line, tickets[:1], 1) == ["p"]
+    # s is new and takes the room; r comes back and stands before it.
+    tickets = [tickets[1], ("s", await line.enter(ask("s", charge=1)))]
+    tickets.append(("r", await line.enter(ask("r"))))
+    order = await serve(line, tickets, 3)
+    assert order.index("r") < order.index("s")
+
+
+async def test_leaving_gives_the_place_up_and_the_charge_back(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    tickets = [await line.enter(ask("x")) for _ in range(50)]
+    before = float(await state.zscore(KEYS + ":counters", "x"))
+    for ticket in tickets[10:]:
+        line.leave(ticket)
+    await workers.until(lambda: _has_waiting(state, 10))
+    assert float(await state.zscore(KEYS + ":counters", "x")) == before - 40 * 100
+    for ticket in tickets[:10]:
+        line.leave(ticket)
+    line.release(blocker, "blocker")
+    await workers.until(lambda: is_empty(state))
+
+
+async def _has_waiting(state: Any, count: int) -> bool:
+    return int(await state.hget(KEYS + ":state", "waiting") or 0) == count
+
+
+async def test_a_correction_moves_the_account_and_what_it_has_in_line(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 1))
+    await line.enter(ask("x"))
+    await line.enter(ask("other"))
+    ticket = await line.enter(ask("x"))
+    start = float(await state.zscore(KEYS + ":line", ticket.id))
+    line.correct("x", -30.0)
+    line.correct("x", 10.0)
+    while float(await state.zscore(KEYS + ":line", ticket.id)) != start - 20:
+        await asyncio.sleep(0.01)
+
+
+async def test_somebody_who_was_not_served_for_long_goes_first(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    starved = await line.enter(ask("starved", charge=1.0))
+    line.correct("starved", 1e9)
+    tickets = [("x", await line.enter(ask("x"))) for _ in range(40)]
+    await state.zadd(KEYS + ":served", {"starved": 1})
+    line.release(blocker, "blocker")
+    order = await serve(line, [*tickets, ("starved", starved)], 10)
+    assert "starved" in order
+
+
+async def test_a_dead_workers_slots_and_tickets_come_back_with_the_lease(
+    workers: Workers, state: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.pool_line.LEASE_MS", 300)
+    dead, living = workers.new(replica("a", 5)), workers.new(replica("a", 5))
+    for _ in range(5):
+        assert has_slot(await dead.enter(ask("x")))
+    for _ in range(20):
+        await dead.enter(ask("x"))
+    ticket = await living.enter(ask("y"))
+    await workers.until(lambda: _true(has_slot(ticket)), living)
+    assert await used(state) == {"a": 1}
+    assert await _has_waiting(state, 0)
+    assert await state.hgetall(KEYS + ":running") == {"y": "1"}
+
+
+async def test_a_worker_that_was_stopped_longer_than_its_lease_registers_all_again(
+    workers: Workers, state: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.pool_line.LEASE_MS", 300)
+    stopped, living = workers.new(replica("a", 4)), workers.new(replica("a", 4))
+    slots = [await granted(await stopped.enter(ask("x"))) for _ in range(4)]
+    tickets = [await stopped.enter(ask("x")) for _ in range(3)]
+    await workers.until(lambda: _has_waiting(state, 0), living)  # its lease has ended
+    monkeypatch.setattr("gateway.pool_line.LEASE_MS", 60_000)
+    late = await stopped.enter(ask("x"))
+    assert not has_slot(late), "its own streams still run"
+    assert await used(state) == {"a": 4}
+    assert await _has_waiting(state, 4)
+    for slot in slots:
+        stopped.release(slot, "x")
+    assert [await granted(ticket) for ticket in [*tickets, late]] == ["a"] * 4
+
+
+async def test_a_restarted_redis_learns_what_is_held_and_who_waits(
+    workers: Workers, flow_server: RedisServer, state: Any
+) -> None:
+    line = workers.new(replica("a", 2))
+    slots = [await granted(await line.enter(ask("x"))) for _ in range(2)]
+    tickets = [await line.enter(ask(f"y{i}")) for i in range(10)]
+    flow_server.restart()
+
+    async def is_known() -> bool:
+        return await used(state) == {"a": 2} and await _has_waiting(state, 10)
+
+    await workers.until(is_known)
+    for slot in slots:
+        line.release(slot, "x")
+    for ticket, account in zip(tickets, range(10), strict=True):
+        line.release(await granted(ticket), f"y{account}")
+    await workers.until(lambda: is_empty(state))
+
+
+async def test_without_redis_a_worker_serves_its_share_in_turn_and_the_count_heals(
+    workers: Workers, flow_server: RedisServer, state: Any
+) -> None:
+    first, second = workers.new(replica("a", 10)), workers.new(replica("a", 10))
+    assert has_slot(await first.enter(ask("x")))
+    await workers.beat()
+    await workers.beat()
+    assert first.live_workers == 2
+    flow_server.kill()
+    tickets = [(account, await first.enter(ask(account))) for account in "xxxxyyyy"]
+    got = Counter(account for account, ticket in tickets if has_slot(ticket))
+    assert got == {"x": 4}, "its share is 5, one was held before"
+    first.release(await granted(tickets[0][1]), "x")
+    y = next(ticket for account, ticket in tickets if account == "y")
+    assert await granted(y) == "a", "the account that runs least is next"
+    flow_server.start()
+
+    async def is_known() -> bool:
+        return await used(state) == {"a": 8} and await _has_waiting(state, 0)
+
+    # Back on the common count, all ten slots can be used: the three that wait get theirs.
+    await workers.until(is_known)
+    assert sum(has_slot(ticket) for _, ticket in tickets) == 6
+
+
+async def test_a_replica_to_avoid_is_avoided_and_who_retries_goes_first_and_pays_nothing(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 1), replica("b", 1))
+    first = await granted(await line.enter(ask("x")))
+    second = await granted(await line.enter(ask("y")))
+    others = [await line.enter(ask("z")) for _ in range(3)]
+    counter = await state.zscore(KEYS + ":counters", "x")
+    again = await line.enter(ask("x"), avoid=first)
+    line.release(first, "x")
+    assert await granted(others[0]) == first
+    assert not has_slot(again)
+    line.release(second, "y")
+    assert await granted(again) == second
+    assert await state.zscore(KEYS + ":counters", "x") == counter
+
+
+async def test_places_are_those_in_which_the_line_then_serves(workers: Workers) -> None:
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    tickets = []
+    for i in range(30):
+        account = f"acct{i % 4}"
+        tickets.append((account, await line.enter(ask(account, charge=50 + i % 3, concurrent=5))))
+    positions = await line.positions([ticket for _, ticket in tickets])
+    assert sorted(positions)[:20] == list(range(20)), "5 of each account stand in line"
+    expected = {p: ticket.id for p, (_, ticket) in zip(positions, tickets, strict=True) if p < 20}
+    line.release(blocker, "blocker")
+    served: list[str] = []
+    while len(served) < 4:
+        for account, ticket in tickets:
+            if ticket.granted is not None:
+                served.append(ticket.id)
+                line.release(await granted(ticket), account)
+        await asyncio.sleep(0)
+    assert served == [expected[p] for p in range(4)]
+    assert await line.positions([tickets[0][1]]) == [-1]
+
+
+async def test_calls_in_any_order_leave_nothing_behind(workers: Workers, state: Any) -> None:
+    """Enter, hang up, release, beat and correct, at random, over three workers."""
+    lines = [workers.new(replica("a", 3), replica("b", 5)) for _ in range(3)]
+    chance = random.Random(7)
+    running: Counter[str] = Counter()
+
+    async def one(number: int) -> None:
+        line, account = lines[number % 3], f"acct{number % 5}"
+        work = asyncio.create_task(_visit(line, account))
+        if chance.random() < 0.4:
+            await asyncio.sleep(chance.random() * 0.05)
+            work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+    async def _visit(line: PoolLine, account: str) -> None:
+        ticket = await line.enter(ask(account, chance.uniform(1, 500), concurrent=3))
+        try:
+            replica_id = await granted(ticket)
+        except asyncio.CancelledError:
+            if ticket.granted is not None:
+                line.release(ticket.granted.replica_id, account)
+            else:
+                line.leave(ticket)
+            raise
+        running[replica_id] += 1
+        assert running["a"] <= 3
+        assert running["b"] <= 5
+        try:
+            await asyncio.sleep(chance.random() * 0.02)
+        finally:
+            running[replica_id] -= 1
+            line.correct(account, chance.uniform(-100, 100))
+            line.release(replica_id, account)
+
+    async def beat() -> None:
+        while True:
+            await workers.beat()
+            await asyncio.sleep(0.005)
+
+    beating = asyncio.create_task(beat())
+    await asyncio.gather(*(one(i) for i in range(600)))
+    beating.cancel()
+    await asyncio.gather(beating, return_exceptions=True)
+    await workers.until(lambda: is_empty(state))
+    assert all(line.held.total == 0 and not line.waiting for line in lines)
