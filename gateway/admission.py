@@ -5,6 +5,7 @@ theirs (one call for all of them), and the end of waits that lasted too long.
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Slot:
     pool: str
     account_id: str
     replica: Replica
+    granted_at: float  # time.perf_counter
 
 
 class Admission:
@@ -92,7 +94,7 @@ class Admission:
         if replica is None:
             line.release(replica_id, ticket.ask.account_id)
             raise _no_capacity("The replica that had room is gone.", 1)
-        return Slot(pool.name, ticket.ask.account_id, replica)
+        return Slot(pool.name, ticket.ask.account_id, replica, time.perf_counter())
 
     def abandon(self, pool: Pool, ticket: Ticket) -> None:
         """Gives up a ticket whose caller hung up, in line or with a slot that just came."""

@@ -6,6 +6,7 @@ grants themselves showed (variance over mean of the counts between looks, at lea
 Poisson process).
 """
 
+import itertools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class DrainRate:
     def _spread(self, rate: float) -> float:
         """Variance over mean of the grants between looks."""
         looks = list(self._looks)
-        steps = list(zip(looks, looks[1:], strict=False))
+        steps = list(itertools.pairwise(looks))
         squares = sum(
             (b.granted - a.granted - rate * (b.at - a.at)) ** 2 / (rate * (b.at - a.at))
             for a, b in steps

@@ -19,9 +19,7 @@ def jain(shares: Sequence[float]) -> float:
     return total * total / (len(shares) * sum(share * share for share in shares))
 
 
-def served_between(
-    before: Mapping[str, float], after: Mapping[str, float]
-) -> Sequence[float]:
+def served_between(before: Mapping[str, float], after: Mapping[str, float]) -> Sequence[float]:
     """What accounts got that had somebody in line at both looks and, as far as seen, between."""
     return [
         after[account] - served

@@ -1,11 +1,18 @@
 """The steps that every request to the engine takes, held together for the routes."""
 
+import asyncio
 from dataclasses import dataclass
 
 from gateway.admission import Admission
 from gateway.auth import Authenticator
-from gateway.rate_limit import RateLimiter
+from gateway.capacity import Capacity
+from gateway.endpoints import Endpoint
+from gateway.limits import Limits
+from gateway.plans import Plans
+from gateway.request_policy import THREAD_FROM_BYTES, PolicyBounds, RequestView, view_request
+from gateway.token_count import TokenCounter
 from gateway.upstream import Upstream
+from gateway.waiting import LineEntrance
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +20,24 @@ class Gate:
     """Built once per worker in gateway.app."""
 
     authenticator: Authenticator
-    rate_limiter: RateLimiter
+    plans: Plans
+    counter: TokenCounter
+    limits: Limits
+    capacity: Capacity
     admission: Admission
+    entrance: LineEntrance
     upstream: Upstream
+    bounds: PolicyBounds
+    cache_salt_secret: bytes
     body_bytes_max: int
     stream_life_s_max: float
+
+    async def view(self, endpoint: Endpoint, body: bytes) -> RequestView:
+        """Reads and judges a body; a large one in a thread, so that the loop does not stand still.
+
+        Raises:
+            InvalidRequest: see gateway.request_policy.view_request.
+        """
+        if len(body) < THREAD_FROM_BYTES:
+            return view_request(endpoint, body, self.bounds)
+        return await asyncio.to_thread(view_request, endpoint, body, self.bounds)

@@ -26,9 +26,7 @@ QUEUE_WAIT = Histogram(
 ADMITTED = Counter(
     "floodgate_admitted_total", "Requests that got a slot.", ("model", "plan", "waited")
 )
-REFUSED = Counter(
-    "floodgate_refused_total", "Requests that got none.", ("model", "plan", "reason")
-)
+REFUSED = Counter("floodgate_refused_total", "Requests that got none.", ("model", "plan", "reason"))
 ESTIMATE_RATIO = Histogram(
     "floodgate_estimate_ratio",
     "Time until the slot over the estimate (p50) that the caller was first told.",

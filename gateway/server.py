@@ -1,9 +1,11 @@
 """Runs the gateway: one supervisor, and worker processes that share the listening socket.
 
 A worker that dies is started anew, and its slots come back when its lease ends. SIGTERM lets
-running answers finish for `gateway_drain_s_max`, then cuts them.
+running answers finish for `gateway_drain_s_max`, then cuts them. SIGHUP replaces each worker by a
+new one, whose predecessor may take `replaced_drain_s_max` for its answers.
 """
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -14,14 +16,20 @@ import tempfile
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
+from gateway.draining import REPLACED_SIGNAL
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 
 _PR_SET_PDEATHSIG = 1
 # Connections that wait to be accepted; a spike arrives faster than a worker accepts.
 _BACKLOG = 4096
+
+# A worker that answers no ping for so long is stuck. A busy machine may stop one for ten seconds.
+_STUCK_S_MAX = 30
+# Importing the application takes two seconds, and ten times that on a busy machine.
+_READY_S_MAX = 60.0
 
 
 class PortTaken(GatewayError):
@@ -30,6 +38,40 @@ class PortTaken(GatewayError):
 
 class WorkerFailed(GatewayError):
     """A worker ended before it served."""
+
+
+class _Supervisor(Multiprocess):
+    """uvicorn's, which would wait for one predecessor's last answer before it replaces the next."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._predecessors: list[Process] = []
+
+    def restart_all(self) -> None:
+        for number, old in enumerate(self.processes):
+            new = Process(self.config, self.sockets)
+            new.start()
+            if not new.wait_until_ready(_READY_S_MAX, self.should_exit):
+                new.kill()
+                new.join()
+                return  # the old ones go on
+            self.processes[number] = new
+            assert old.pid is not None
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(old.pid, REPLACED_SIGNAL)
+                old.terminate()
+            self._predecessors.append(old)
+
+    def keep_subprocess_alive(self) -> None:
+        self._predecessors = [p for p in self._predecessors if p.process.is_alive()]
+        super().keep_subprocess_alive()
+
+    def join_all(self) -> None:
+        """Waits for the workers; predecessors get no longer than these."""
+        super().join_all()
+        for process in self._predecessors:
+            process.process.kill()
+            process.join()
 
 
 def run(settings: GatewaySettings) -> None:
@@ -60,8 +102,9 @@ def run(settings: GatewaySettings) -> None:
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.gateway_drain_s_max,
+        timeout_worker_healthcheck=_STUCK_S_MAX,
     )
-    supervisor = Multiprocess(config, sockets=[listener])
+    supervisor = _Supervisor(config, sockets=[listener])
     try:
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):

@@ -66,9 +66,40 @@ class GatewaySettings(BaseSettings):
     stream_life_s_max: float = Field(
         600.0, gt=0, description="Longest life of one answer, from dispatch to its last byte."
     )
+    queue_length_max: int = Field(
+        10_000, ge=0, description="Requests that may wait for one model, over all gateways."
+    )
+    queue_wait_s_max: float = Field(
+        300.0, gt=0, description="Longest wait in line, in seconds; then 503 and a kept place."
+    )
+    queue_bytes_max: int = Field(
+        256 * 1024 * 1024, ge=0, description="Bodies that one worker holds for waiting requests."
+    )
+    queue_notices: bool = Field(
+        True,
+        description="Tell waiting callers their place: comments in streams, white space before "
+        "JSON. `x-floodgate-notices: off` turns it off for one request.",
+    )
+    queue_notice_stream_s: float = Field(
+        1.0, ge=0, description="Wait after which a stream first hears of its place."
+    )
+    queue_notice_json_s: float = Field(
+        20.0, ge=0, description="Wait after which a caller who does not stream gets white space."
+    )
+    queue_notice_every_s: float = Field(
+        4.0, gt=0, description="Time between two notices; they may come a second later."
+    )
+    cache_salt_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Keeps accounts apart in the engine's prefix cache; the same for all gateways. "
+        "Empty: FLOODGATE_ENGINE_SECRET. Both empty: accounts share the cache.",
+    )
     keep_alive_s: int = Field(75, ge=1, description="How long an idle connection is kept.")
     gateway_drain_s_max: int = Field(
         5, ge=0, description="Longest time running answers get to finish when the gateway stops."
+    )
+    replaced_drain_s_max: int = Field(
+        600, ge=0, description="The same for a worker that SIGHUP replaces by a new one."
     )
 
     metrics_token: SecretStr = Field(

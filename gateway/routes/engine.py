@@ -1,34 +1,27 @@
 """`/v1/…` endpoints that reach the engine: plain ASGI, one straight line.
 
-who calls → what is asked → within the rate → a slot → the engine → its bytes to the caller.
+who calls → what is asked → within the limits → the line → the engine → its bytes to the caller.
 """
 
-import asyncio
-import time
 from typing import Any
 
-import structlog
 from starlette.types import Receive, Scope, Send
 
+from gateway.answer_meter import AnswerMeter
+from gateway.auth import Caller
 from gateway.endpoints import Endpoint
-from gateway.errors import (
-    ApiError,
-    EngineBroken,
-    EngineUnreachable,
-    StreamLifeExceeded,
-    Unavailable,
-)
+from gateway.errors import NotFound
+from gateway.exchange import Exchange, Work
 from gateway.gate import Gate
-from gateway.metrics import ENGINE_FAULTS, TTFT
-from gateway.rate_limit import rate_headers
+from gateway.plans import Plan
+from gateway.pools import Pool
 from gateway.relay import Relay
 from gateway.request_body import ClientWatch, read_body
-from gateway.request_policy import RequestView, view_request
+from gateway.request_policy import RequestView, cache_salt
+from gateway.reservation import Reservation, TokenAsk
 
-log = structlog.get_logger(__name__)
-
-# The replica that was chosen, and one other when that one gave no byte of an answer.
-_ATTEMPTS = 2
+# Turns the notices of a waiting caller's place off for one request.
+_NOTICES_HEADER = b"x-floodgate-notices"
 
 
 class EngineEndpoint:
@@ -40,7 +33,6 @@ class EngineEndpoint:
     def __init__(self, endpoint: Endpoint, gate: Gate) -> None:
         self._endpoint = endpoint
         self._gate = gate
-        self._ttft = TTFT.labels(endpoint.path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state: dict[str, Any] = scope["state"]
@@ -50,72 +42,75 @@ class EngineEndpoint:
         state["caller"] = caller
         state["phase"] = "body"
         body = await read_body(receive, gate.body_bytes_max)
-        request = view_request(self._endpoint, body)
+        request = await gate.view(self._endpoint, body)
         state["model"] = request.model
-        state["phase"] = "rate"
-        rate = await gate.rate_limiter.take(caller)
-        headers = [(k.encode(), v.encode()) for k, v in rate_headers(rate).items()]
+        plan = gate.plans.plan_for(caller.plan)
+        pool = self._pool(plan, request.model)
+        state["phase"] = "limits"
+        reservation = await self._reserve(caller, plan, pool, request)
+        work = self._work(caller, pool, request, reservation, scope)
+        meter = AnswerMeter(
+            self._endpoint, stream=request.stream, hide_usage=not request.wants_usage
+        )
+        del body, request  # a long wait holds one copy: the engine's
         async with ClientWatch(receive) as watch:
             relay = Relay(
                 send,
                 watch,
-                headers=headers,
+                meter,
+                headers=[(k.encode(), v.encode()) for k, v in reservation.headers.items()],
                 shape=self._endpoint.shape,
+                stream=meter.stream,
                 request_id=state["request_id"],
             )
-            await self._answer(state, request, body, relay)
-
-    async def _answer(
-        self, state: dict[str, Any], request: RequestView, body: bytes, relay: Relay
-    ) -> None:
-        """Runs the exchange within its life, and tells late faults inside the stream."""
-        try:
-            async with asyncio.timeout(self._gate.stream_life_s_max):
-                await self._exchange(state, request, body, relay)
-            return
-        except TimeoutError:
-            fault: ApiError = StreamLifeExceeded(
-                f"The answer took longer than {self._gate.stream_life_s_max:g} s and was ended.",
-                headers={"x-should-retry": "false"},
-            )
-        except EngineBroken as error:
-            ENGINE_FAULTS.labels("broken").inc()
-            log.error("engine_broke_off", request_id=state["request_id"], error=str(error))
-            fault = Unavailable("The engine broke off while answering.", code="engine_gone")
-        except ApiError as error:
-            fault = error
-        if not relay.started:
-            raise fault
-        state["code"] = fault.code
-        await relay.end_with(fault)
-
-    async def _exchange(
-        self, state: dict[str, Any], request: RequestView, body: bytes, relay: Relay
-    ) -> None:
-        gate = self._gate
-        headers = {"x-request-id": state["request_id"]}
-        avoid: frozenset[str] = frozenset()
-        for attempt in range(1, _ATTEMPTS + 1):
-            state["phase"] = "slot"
-            slot = await gate.admission.acquire(request.model, self._endpoint.name, avoid)
+            exchange = Exchange(gate, work, meter, relay, state)
             try:
-                state["phase"] = "prefill"
-                state["replica"] = slot.replica.replica_id
-                with await gate.upstream.post(
-                    slot.replica.url, self._endpoint.path, body, headers
-                ) as answer:
-                    state["phase"] = "answer"
-                    self._ttft.observe(time.perf_counter() - state["began_at"])
-                    await relay.pass_on(answer)
-                    return
-            except EngineUnreachable as error:
-                ENGINE_FAULTS.labels("unreachable").inc()
-                log.warning("engine_unreachable", attempt=attempt, error=str(error))
-                avoid |= {slot.replica.replica_id}
+                await exchange.run()
             finally:
-                gate.admission.release(slot)
-        raise Unavailable(
-            "The engine did not answer. Try again shortly.",
-            code="engine_unreachable",
-            headers={"retry-after": "2", "x-should-retry": "true"},
+                exchange.settle()
+
+    def _pool(self, plan: Plan, model: str) -> Pool:
+        """Where the model is served. A model that the plan does not name is none to its account."""
+        pool = self._gate.capacity.view.pool_for(model, self._endpoint.name)
+        if not plan.allows(model):
+            raise NotFound(
+                f"The model '{model[:200]}' is not part of plan '{plan.name}'. "
+                "GET /v1/models lists those that are.",
+                code="model_not_found",
+                param="model",
+            )
+        return pool
+
+    async def _reserve(
+        self, caller: Caller, plan: Plan, pool: Pool, request: RequestView
+    ) -> Reservation:
+        ask = TokenAsk(
+            model=request.model,
+            prompt_tokens=await self._gate.counter.count(pool, request),
+            choices=request.choices,
+            output_cap=request.output_cap,
+            context_tokens_max=pool.context_tokens_max,
+        )
+        return await self._gate.limits.reserve(caller, plan, ask)
+
+    def _work(
+        self,
+        caller: Caller,
+        pool: Pool,
+        request: RequestView,
+        reservation: Reservation,
+        scope: Scope,
+    ) -> Work:
+        secret = self._gate.cache_salt_secret
+        apart = secret and not reservation.plan.shares_prefix_cache
+        return Work(
+            caller=caller,
+            endpoint=self._endpoint,
+            pool=pool,
+            body=request.body_for_engine(
+                output_cap=reservation.output_cap,
+                cache_salt=cache_salt(secret, caller.account_id) if apart else None,
+            ),
+            reservation=reservation,
+            with_notices=(_NOTICES_HEADER, b"off") not in scope["headers"],
         )

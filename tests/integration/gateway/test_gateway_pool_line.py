@@ -212,9 +212,7 @@ async def test_accounts_share_by_weighted_tokens_however_many_requests_they_have
         ("double", 50.0, 240),
         ("wordy", 300.0, 40),
     ):
-        tickets += [
-            (account, await line.enter(ask(account, charge))) for _ in range(requests)
-        ]
+        tickets += [(account, await line.enter(ask(account, charge))) for _ in range(requests)]
     line.release(blocker, "blocker")
     order = await serve(line, tickets, 400)
     counts = Counter(order)
@@ -245,8 +243,8 @@ async def test_a_new_account_is_not_punished_and_an_idle_one_saves_nothing(
     await serve(line, tickets, 30)
     late = [("idle", await line.enter(ask("idle"))) for _ in range(10)]
     late += [("new", await line.enter(ask("new"))) for _ in range(10)]
-    order = await serve(line, [t for t in tickets if t[1].id in line.waiting or t[1].granted] + late,
-                        24)  # fmt: skip
+    still = [t for t in tickets if t[1].id in line.waiting or t[1].granted]
+    order = await serve(line, still + late, 24)
     assert Counter(order) == pytest.approx({"busy": 8, "idle": 8, "new": 8}, abs=2)
     assert {"idle", "new"} <= set(order[:4]), "their first requests come at once"
 
@@ -295,9 +293,7 @@ async def test_who_is_turned_away_by_a_full_line_keeps_its_place(workers: Worker
     assert order.index("r") < order.index("s")
 
 
-async def test_leaving_gives_the_place_up_and_the_charge_back(
-    workers: Workers, state: Any
-) -> None:
+async def test_leaving_gives_the_place_up_and_the_charge_back(workers: Workers, state: Any) -> None:
     line = workers.new(replica("a", 1))
     blocker = await granted(await line.enter(ask("blocker")))
     tickets = [await line.enter(ask("x")) for _ in range(50)]
@@ -400,7 +396,7 @@ async def test_a_restarted_redis_learns_what_is_held_and_who_waits(
 async def test_without_redis_a_worker_serves_its_share_in_turn_and_the_count_heals(
     workers: Workers, flow_server: RedisServer, state: Any
 ) -> None:
-    first, second = workers.new(replica("a", 10)), workers.new(replica("a", 10))
+    first, _second = workers.new(replica("a", 10)), workers.new(replica("a", 10))
     assert has_slot(await first.enter(ask("x")))
     await workers.beat()
     await workers.beat()

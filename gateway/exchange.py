@@ -1,0 +1,183 @@
+"""One admitted request: a slot, the engine, its bytes to the caller, and what it cost."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import structlog
+
+from gateway.admission import Slot
+from gateway.answer_meter import AnswerMeter
+from gateway.auth import Caller
+from gateway.endpoints import Endpoint
+from gateway.errors import (
+    ApiError,
+    EngineBroken,
+    EngineFailed,
+    EngineUnreachable,
+    StreamLifeExceeded,
+    Unavailable,
+)
+from gateway.gate import Gate
+from gateway.line_metrics import GRANT_TO_FIRST_BYTE
+from gateway.metrics import ENGINE_FAULTS, TTFT
+from gateway.pools import Pool
+from gateway.relay import Relay
+from gateway.reservation import Reservation
+from gateway.ticket import SlotAsk
+from gateway.usage import Usage
+
+log = structlog.get_logger(__name__)
+
+# The replica that was chosen, and one other when that one gave no byte of an answer.
+_ATTEMPTS = 2
+
+
+class Reached(Enum):
+    """How far a request came, which decides what it costs."""
+
+    NO_ENGINE = "no engine"
+    ENGINE = "engine"
+    REFUSED = "refused by the engine"
+
+
+@dataclass(slots=True)
+class Work:
+    """What the engine is to do, for whom, and what was reserved for it."""
+
+    caller: Caller
+    endpoint: Endpoint
+    pool: Pool
+    body: bytes
+    reservation: Reservation
+    with_notices: bool
+
+
+class Exchange:
+    """Runs once. Whatever happens, `settle` is called at the end."""
+
+    def __init__(
+        self, gate: Gate, work: Work, meter: AnswerMeter, relay: Relay, state: dict[str, Any]
+    ) -> None:
+        self._gate = gate
+        self._work = work
+        self._meter = meter
+        self._relay = relay
+        self._state = state
+        self._reached = Reached.NO_ENGINE
+        self._charged = False
+        self._ttft = TTFT.labels(work.endpoint.path)
+
+    async def run(self) -> None:
+        """The whole answer; faults after the status is out are told inside the stream.
+
+        Raises:
+            ApiError: nothing is out yet; the caller is to be told.
+            EngineBroken: a body that does not stream must be cut.
+        """
+        try:
+            await self._attempts()
+            return
+        except TimeoutError:
+            fault: ApiError = StreamLifeExceeded(
+                f"The answer took longer than {self._gate.stream_life_s_max:g} s and was ended.",
+                headers={"x-should-retry": "false"},
+            )
+        except EngineBroken as error:
+            ENGINE_FAULTS.labels("broken").inc()
+            log.error(
+                "engine_broke_off", request_id=self._state["request_id"], error=str(error)
+            )
+            fault = Unavailable("The engine broke off while answering.", code="engine_gone")
+        except ApiError as error:
+            fault = error
+        if not self._relay.started:
+            raise fault
+        self._state["code"] = fault.code
+        await self._relay.end_with(fault)
+
+    def settle(self) -> None:
+        """Gives back what was reserved and not used, in the account's limits and in the line."""
+        limits, reservation = self._gate.limits, self._work.reservation
+        if self._reached is Reached.NO_ENGINE:
+            limits.give_back(reservation)
+            used = 0
+        else:
+            usage = Usage(0, 0, exact=True)
+            if self._reached is Reached.ENGINE:
+                usage = self._meter.usage(reservation.prompt_tokens)
+            limits.settle(reservation, usage)
+            used = usage.prompt_tokens + usage.output_tokens
+        if self._charged:
+            charge = (used - reservation.tokens) / reservation.plan.weight
+            self._gate.admission.correct(self._work.pool.name, reservation.account_id, charge)
+
+    async def _attempts(self) -> None:
+        avoid = "-"
+        for attempt in range(1, _ATTEMPTS + 1):
+            slot = await self._slot(avoid)
+            try:
+                async with asyncio.timeout(self._gate.stream_life_s_max):
+                    await self._answer(slot)
+                return
+            except EngineUnreachable as error:
+                self._reached = Reached.NO_ENGINE
+                ENGINE_FAULTS.labels("unreachable").inc()
+                log.warning("engine_unreachable", attempt=attempt, error=str(error))
+                avoid = slot.replica.replica_id
+            finally:
+                self._gate.admission.release(slot)
+        raise Unavailable(
+            "The engine did not answer. Try again shortly.",
+            code="engine_unreachable",
+            headers={"retry-after": "2", "x-should-retry": "true"},
+        )
+
+    async def _slot(self, avoid: str) -> Slot:
+        self._state["phase"] = "queued"
+        work, plan = self._work, self._work.reservation.plan
+        slot = await self._gate.entrance.slot(
+            work.pool,
+            SlotAsk(
+                account_id=work.reservation.account_id,
+                charge=work.reservation.tokens / plan.weight,
+                concurrent_requests=plan.concurrent_requests,
+                waiting_requests=plan.waiting_requests,
+                body_bytes=len(work.body),
+            ),
+            self._relay,
+            plan=plan.name,
+            avoid=avoid,
+            with_notices=work.with_notices,
+        )
+        self._charged = True
+        self._state["replica"] = slot.replica.replica_id
+        return slot
+
+    async def _answer(self, slot: Slot) -> None:
+        """Sends the request and passes the answer on.
+
+        Raises:
+            EngineUnreachable: no byte of an answer came.
+            EngineFailed, EngineRefused, EngineBroken: see Relay.pass_on.
+        """
+        state, work = self._state, self._work
+        state["phase"] = "prefill"
+        headers: Mapping[str, str] = {"x-request-id": state["request_id"]}
+        self._reached = Reached.ENGINE
+        GRANT_TO_FIRST_BYTE.labels(work.pool.name).observe(time.perf_counter() - slot.granted_at)
+        with await self._gate.upstream.post(
+            slot.replica.url, work.endpoint.path, work.body, headers
+        ) as answer:
+            state["phase"] = "streaming"
+            self._ttft.observe(time.perf_counter() - state["began_at"])
+            if answer.status != 200:
+                self._reached = Reached.REFUSED
+            try:
+                await self._relay.pass_on(answer)
+            except EngineFailed:
+                self._reached = Reached.NO_ENGINE
+                raise
