@@ -1,9 +1,9 @@
 """How fast a line drains, and how long a place in it will take. Pure.
 
 Grants from the line are counted over the last minute, as far as there was a line all that time.
-The wait for `n` grants is n / rate in the middle; the 90th percentile adds the spread that the
+The wait for `n` grants is n / rate in the middle. The 90th percentile adds the spread that the
 grants themselves showed (variance over mean of the counts between looks, at least that of a
-Poisson process).
+Poisson process), for the n grants to come and for those that the rate was taken from.
 """
 
 import itertools
@@ -68,14 +68,9 @@ class DrainRate:
             return None
         grants = place + 1
         middle_s = grants / rate
-        return Estimate(middle_s, middle_s + _Z90 * math.sqrt(grants * self._spread(rate)) / rate)
-
-    def retry_after_s(self, place: int, *, at_least_s: int, at_most_s: int) -> int:
-        """When a caller who was turned away finds its place near; `at_most_s` when unknown."""
-        estimate = self.estimate(place)
-        if estimate is None:
-            return at_most_s
-        return max(at_least_s, min(at_most_s, math.ceil(estimate.p50_s)))
+        seen = self._looks[-1].granted - self._looks[0].granted
+        variance = grants * self._spread(rate) * (1 + grants / seen)
+        return Estimate(middle_s, middle_s + _Z90 * math.sqrt(variance) / rate)
 
     def _spread(self, rate: float) -> float:
         """Variance over mean of the grants between looks."""

@@ -1,0 +1,51 @@
+import asyncio
+
+import pytest
+
+from gateway.errors import QueueFull
+from gateway.ticket import Granted, Place, SlotAsk, Ticket
+
+
+def ticket() -> Ticket:
+    return Ticket("1-a-0", SlotAsk("acct", 1.0, 1, 1), "-", now=10.0, wait_s_max=5.0)
+
+
+async def test_news_that_came_before_the_waiter_are_not_lost() -> None:
+    waiting = ticket()
+    waiting.tell(Granted("a"))
+    assert waiting.granted == Granted("a")
+    assert await waiting.next_news() == Granted("a")
+
+
+async def test_newer_news_replace_older_and_nothing_replaces_a_decision() -> None:
+    waiting = ticket()
+    waiting.tell(Place(9, None))
+    waiting.tell(Place(8, None))
+    assert await waiting.next_news() == Place(8, None)
+    waiting.tell(Granted("a"))
+    waiting.tell(Place(1, None))
+    waiting.tell(QueueFull(1))
+    assert await waiting.next_news() == Granted("a")
+
+
+async def test_a_refusal_is_raised_where_the_waiter_waits() -> None:
+    waiting = ticket()
+    news = asyncio.ensure_future(waiting.next_news())
+    await asyncio.sleep(0)
+    waiting.tell(QueueFull(3))
+    with pytest.raises(QueueFull):
+        await news
+
+
+async def test_a_waiter_that_hangs_up_leaves_the_grant_to_be_found() -> None:
+    waiting = ticket()
+    news = asyncio.ensure_future(waiting.next_news())
+    await asyncio.sleep(0)
+    waiting.tell(Granted("a"))
+    news.cancel()
+    await asyncio.gather(news, return_exceptions=True)
+    assert waiting.granted == Granted("a")
+
+
+def test_a_ticket_knows_when_its_wait_is_over() -> None:
+    assert (ticket().entered_at, ticket().deadline) == (10.0, 15.0)
