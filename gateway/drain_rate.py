@@ -66,10 +66,12 @@ class DrainRate:
         rate = self.per_second
         if rate is None:
             return None
-        grants = place + 1
+        spread = self._spread(rate)
+        # Where grants come in bursts, a place inside of one waits for the whole of it.
+        grants = place + 1 + (spread - 1) / 2
         middle_s = grants / rate
         seen = self._looks[-1].granted - self._looks[0].granted
-        variance = grants * self._spread(rate) * (1 + grants / seen)
+        variance = grants * spread * (1 + grants / seen)
         return Estimate(middle_s, middle_s + _Z90 * math.sqrt(variance) / rate)
 
     def _spread(self, rate: float) -> float:
