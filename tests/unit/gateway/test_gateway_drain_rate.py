@@ -65,4 +65,4 @@ def test_nine_of_ten_waits_end_within_p90_also_when_grants_come_in_bursts(burst:
         estimate = drain.estimate(40)
         assert estimate is not None
         kept += arrivals[granted + 40] - 59 <= estimate.p90_s
-    assert kept / trials == pytest.approx(0.9, abs=0.06)
+    assert kept / trials == pytest.approx(0.9, abs=0.08)
