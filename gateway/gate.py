@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from gateway.admission import Admission
 from gateway.auth import Authenticator
 from gateway.rate_limit import RateLimiter
+from gateway.request_policy import PolicyBounds
 from gateway.upstream import Upstream
 
 
@@ -16,5 +17,6 @@ class Gate:
     rate_limiter: RateLimiter
     admission: Admission
     upstream: Upstream
+    policy_bounds: PolicyBounds
     body_bytes_max: int
     stream_life_s_max: float

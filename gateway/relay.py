@@ -1,9 +1,9 @@
 """Passes the engine's answer on, byte for byte, as it comes.
 
-Events are not parsed: each piece that the engine sends goes out before the next is awaited. Once
-the status is out, a fault can only be told inside the stream: an event-stream ends with an error
-event, and any other body is cut short, since a well-formed error under status 200 would be taken
-for success.
+Each piece that the engine sends goes out before the next is awaited; the meter on its way reads
+no event but the one with the usage. Once the status is out, a fault can only be told inside the
+stream: an event-stream ends with an error event, and any other body is cut short, since a
+well-formed error under status 200 would be taken for success.
 """
 
 from collections.abc import Iterable
@@ -11,12 +11,15 @@ from collections.abc import Iterable
 import structlog
 from starlette.types import Send
 
-from gateway.error_shapes import ErrorShape, error_event
+from gateway.answer_meter import AnswerMeter
+from gateway.endpoints import Endpoint
+from gateway.error_shapes import error_event
 from gateway.errors import ApiError, EngineBroken, EngineFailed
 from gateway.metrics import ENGINE_FAULTS
 from gateway.request_body import ClientWatch
 from gateway.responses import send_whole
 from gateway.upstream import EngineAnswer
+from gateway.usage import Usage
 
 log = structlog.get_logger(__name__)
 
@@ -33,13 +36,16 @@ class Relay:
         watch: ClientWatch,
         *,
         headers: Iterable[tuple[bytes, bytes]],
-        shape: ErrorShape,
+        endpoint: Endpoint,
+        hide_usage: bool,
         request_id: str,
     ) -> None:
         self._send = send
         self._watch = watch
         self._headers = tuple(headers)
-        self._shape = shape
+        self._endpoint = endpoint
+        self._hide_usage = hide_usage
+        self._meter: AnswerMeter | None = None
         self._request_id = request_id
         self._started = False
         self._is_event_stream = False
@@ -48,6 +54,12 @@ class Relay:
     def started(self) -> bool:
         """Whether status and headers are out, so that a fault can no longer be a status."""
         return self._started
+
+    def usage(self, prompt_tokens_estimate: int) -> Usage:
+        """What was spent; nothing where no answer began, or the answer was an error."""
+        if self._meter is None:
+            return Usage(0, 0, exact=True)
+        return self._meter.usage(prompt_tokens_estimate)
 
     async def pass_on(self, answer: EngineAnswer) -> None:
         """The whole of an answer.
@@ -61,9 +73,15 @@ class Relay:
             log.error("engine_fault", status=answer.status, body=(await answer.whole())[:500])
             raise EngineFailed("The engine failed to answer this request.")
         self._is_event_stream = answer.content_type.startswith("text/event-stream")
+        if answer.status == 200:
+            self._meter = AnswerMeter(
+                self._endpoint, stream=self._is_event_stream, hide_usage=self._hide_usage
+            )
         length = answer.content_length
-        if length is not None and length <= _WHOLE_BYTES_MAX:
+        if length is not None and not self._is_event_stream and length <= _WHOLE_BYTES_MAX:
             body = await answer.whole()
+            if self._meter is not None:
+                self._meter.feed(body)
             self._started = True
             self._watch.disarm()
             await send_whole(self._send, answer.status, body, self._headers)
@@ -72,10 +90,14 @@ class Relay:
 
     async def _stream(self, answer: EngineAnswer) -> None:
         await self._start(answer)
+        meter = self._meter
         async for chunk in answer.chunks():
+            if meter is not None and not (chunk := meter.feed(chunk)):
+                continue
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         self._watch.disarm()
-        await self._send({"type": "http.response.body", "body": b""})
+        rest = b"" if meter is None else meter.finish()
+        await self._send({"type": "http.response.body", "body": rest})
 
     async def _start(self, answer: EngineAnswer) -> None:
         headers = [(b"content-type", answer.content_type.encode("latin-1")), *self._headers]
@@ -95,5 +117,5 @@ class Relay:
         if not self._is_event_stream:
             raise EngineBroken(error.message)
         self._watch.disarm()
-        event = error_event(error, self._shape, self._request_id)
+        event = error_event(error, self._endpoint.shape, self._request_id)
         await self._send({"type": "http.response.body", "body": event})

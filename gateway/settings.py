@@ -54,6 +54,15 @@ class GatewaySettings(BaseSettings):
     body_bytes_max: int = Field(
         4 * 1024 * 1024, ge=1024, description="Largest request body, in bytes."
     )
+    choices_max: int = Field(
+        8,
+        ge=1,
+        le=128,
+        description="Answers that one request may ask for: n times prompts. All run in one slot.",
+    )
+    embedding_inputs_max: int = Field(
+        2048, ge=1, le=2048, description="Inputs that one embeddings request may have."
+    )
     header_bytes_max: int = Field(
         32 * 1024, ge=1024, description="Largest request line and headers together, in bytes."
     )
@@ -69,6 +78,12 @@ class GatewaySettings(BaseSettings):
     keep_alive_s: int = Field(75, ge=1, description="How long an idle connection is kept.")
     gateway_drain_s_max: int = Field(
         5, ge=0, description="Longest time running answers get to finish when the gateway stops."
+    )
+
+    trusted_proxies: str = Field(
+        "",
+        description="Networks of the proxies in front, comma-separated (10.0.0.0/8, ::1). Only "
+        "they are believed when they say for whom they ask (X-Forwarded-For, Forwarded).",
     )
 
     metrics_token: SecretStr = Field(

@@ -23,7 +23,7 @@ from gateway.metrics import ENGINE_FAULTS, TTFT
 from gateway.rate_limit import rate_headers
 from gateway.relay import Relay
 from gateway.request_body import ClientWatch, read_body
-from gateway.request_policy import RequestView, view_request
+from gateway.request_policy import THREAD_FROM_BYTES, RequestView, view_request
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class EngineEndpoint:
         state["caller"] = caller
         state["phase"] = "body"
         body = await read_body(receive, gate.body_bytes_max)
-        request = view_request(self._endpoint, body)
+        request = await self._view(body)
         state["model"] = request.model
         state["phase"] = "rate"
         rate = await gate.rate_limiter.take(caller)
@@ -60,18 +60,23 @@ class EngineEndpoint:
                 send,
                 watch,
                 headers=headers,
-                shape=self._endpoint.shape,
+                endpoint=self._endpoint,
+                hide_usage=not request.wants_usage,
                 request_id=state["request_id"],
             )
-            await self._answer(state, request, body, relay)
+            await self._answer(state, request, relay)
 
-    async def _answer(
-        self, state: dict[str, Any], request: RequestView, body: bytes, relay: Relay
-    ) -> None:
+    async def _view(self, body: bytes) -> RequestView:
+        """Large bodies are judged in a thread, so that the loop gets its turns between."""
+        if len(body) < THREAD_FROM_BYTES:
+            return view_request(self._endpoint, body, self._gate.policy_bounds)
+        return await asyncio.to_thread(view_request, self._endpoint, body, self._gate.policy_bounds)
+
+    async def _answer(self, state: dict[str, Any], request: RequestView, relay: Relay) -> None:
         """Runs the exchange within its life, and tells late faults inside the stream."""
         try:
             async with asyncio.timeout(self._gate.stream_life_s_max):
-                await self._exchange(state, request, body, relay)
+                await self._exchange(state, request, relay)
             return
         except TimeoutError:
             fault: ApiError = StreamLifeExceeded(
@@ -89,10 +94,9 @@ class EngineEndpoint:
         state["code"] = fault.code
         await relay.end_with(fault)
 
-    async def _exchange(
-        self, state: dict[str, Any], request: RequestView, body: bytes, relay: Relay
-    ) -> None:
+    async def _exchange(self, state: dict[str, Any], request: RequestView, relay: Relay) -> None:
         gate = self._gate
+        body = request.body_for_engine()
         headers = {"x-request-id": state["request_id"]}
         avoid: frozenset[str] = frozenset()
         for attempt in range(1, _ATTEMPTS + 1):
