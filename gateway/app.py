@@ -28,6 +28,7 @@ from gateway.openapi import document_engine_endpoints
 from gateway.rate_limit import RateLimiter
 from gateway.readiness import Readiness
 from gateway.redis_client import FlowRedis
+from gateway.request_policy import PolicyBounds
 from gateway.routes import models, operations
 from gateway.routes.engine import EngineEndpoint
 from gateway.settings import GatewaySettings
@@ -62,7 +63,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_exception_handler(HTTPException, _render_http_exception)
     app.add_exception_handler(RequestValidationError, _render_validation_error)
     app.add_exception_handler(WaitlistError, _render_waitlist_error)
-    document_engine_endpoints(app)
+    document_engine_endpoints(app, _policy_bounds(settings))
     return app
 
 
@@ -111,6 +112,7 @@ async def _lifespan(
             ),
             admission=admission,
             upstream=upstream,
+            policy_bounds=_policy_bounds(settings),
             body_bytes_max=settings.body_bytes_max,
             stream_life_s_max=settings.stream_life_s_max,
         )
@@ -143,6 +145,12 @@ def _mount(
     app.include_router(build_invite_router(directory))
     app.include_router(
         operations.build_router(readiness, settings.metrics_token.get_secret_value())
+    )
+
+
+def _policy_bounds(settings: GatewaySettings) -> PolicyBounds:
+    return PolicyBounds(
+        choices_max=settings.choices_max, embedding_inputs_max=settings.embedding_inputs_max
     )
 
 

@@ -54,6 +54,15 @@ class GatewaySettings(BaseSettings):
     body_bytes_max: int = Field(
         4 * 1024 * 1024, ge=1024, description="Largest request body, in bytes."
     )
+    choices_max: int = Field(
+        8,
+        ge=1,
+        le=128,
+        description="Answers that one request may ask for: n times prompts. All run in one slot.",
+    )
+    embedding_inputs_max: int = Field(
+        2048, ge=1, le=2048, description="Inputs that one embeddings request may have."
+    )
     header_bytes_max: int = Field(
         32 * 1024, ge=1024, description="Largest request line and headers together, in bytes."
     )
@@ -100,6 +109,12 @@ class GatewaySettings(BaseSettings):
     )
     replaced_drain_s_max: int = Field(
         600, ge=0, description="The same for a worker that SIGHUP replaces by a new one."
+    )
+
+    trusted_proxies: str = Field(
+        "",
+        description="Networks of the proxies in front, comma-separated (10.0.0.0/8, ::1). Only "
+        "they are believed when they say for whom they ask (X-Forwarded-For, Forwarded).",
     )
 
     metrics_token: SecretStr = Field(

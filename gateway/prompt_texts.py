@@ -1,0 +1,85 @@
+"""What of a checked body a tokenizer must count, per endpoint. Pure.
+
+Media are not counted: what an image costs is the model's own affair, and settling corrects it.
+Documents here went through the fields of their endpoint, so that types need no second look.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+# Where texts stand in a content part, an item or a tool call, whatever its type.
+_TEXT_MEMBERS = (
+    "text",
+    "refusal",
+    "thinking",
+    "arguments",
+    "name",
+    "reasoning",
+    "reasoning_content",
+)
+_NESTED_MEMBERS = ("content", "output", "summary", "tool_calls", "function")
+
+
+@dataclass(slots=True)
+class PromptTexts:
+    """Texts in the order of the body; messages that a template puts between marks of its own;
+    token ids that the caller gave; prompts that are answered each on its own."""
+
+    texts: list[str] = field(default_factory=list)
+    message_count: int = 0
+    token_ids: int = 0
+    prompts: int = 1
+
+
+def prompt_texts(endpoint: str, document: Mapping[str, Any]) -> PromptTexts:
+    found = PromptTexts()
+    if endpoint in ("completions", "embeddings"):
+        _prompts(document["prompt" if endpoint == "completions" else "input"], found)
+        _add(document.get("suffix"), found.texts)
+        return found
+    for beginning in ("system", "instructions"):
+        if beginning in document:
+            found.message_count += 1
+            _add(document[beginning], found.texts)
+    messages = document["input" if endpoint == "responses" else "messages"]
+    found.message_count += 1 if isinstance(messages, str) else len(messages)
+    _add(messages, found.texts)
+    if tools := document.get("tools"):
+        # Templates write tools as JSON into the prompt.
+        found.texts.append(orjson.dumps(tools).decode())
+    return found
+
+
+def _prompts(prompt: Any, found: PromptTexts) -> None:
+    if isinstance(prompt, str):
+        found.texts.append(prompt)
+    elif isinstance(prompt[0], int):
+        found.token_ids = len(prompt)
+    else:
+        found.prompts = len(prompt)
+        found.texts.extend(one for one in prompt if isinstance(one, str))
+        found.token_ids = sum(len(one) for one in prompt if not isinstance(one, str))
+
+
+def _add(value: Any, texts: list[str]) -> None:
+    """Adds the texts of a text, a message, an item, a part, or a list of them."""
+    if isinstance(value, str):
+        texts.append(value)
+    elif isinstance(value, list):
+        _add_each(value, texts)
+    elif isinstance(value, dict):
+        own = (value.get(member) for member in _TEXT_MEMBERS)
+        texts.extend(text for text in own if isinstance(text, str))
+        for member in _NESTED_MEMBERS:
+            if member in value:
+                _add(value[member], texts)
+        if value.get("type") == "tool_use":
+            texts.append(orjson.dumps(value["input"]).decode())
+
+
+def _add_each(values: Iterable[Any], texts: list[str]) -> None:
+    for value in values:
+        _add(value, texts)
