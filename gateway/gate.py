@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from gateway.admission import Admission
 from gateway.auth import Authenticator
-from gateway.rate_limit import RateLimiter
+from gateway.limits import Limits
+from gateway.plans import Plans
+from gateway.token_count import TokenCounter
 from gateway.upstream import Upstream
 
 
@@ -13,7 +15,9 @@ class Gate:
     """Built once per worker in gateway.app."""
 
     authenticator: Authenticator
-    rate_limiter: RateLimiter
+    plans: Plans
+    counter: TokenCounter
+    limits: Limits
     admission: Admission
     upstream: Upstream
     body_bytes_max: int

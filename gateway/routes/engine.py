@@ -20,10 +20,11 @@ from gateway.errors import (
 )
 from gateway.gate import Gate
 from gateway.metrics import ENGINE_FAULTS, TTFT
-from gateway.rate_limit import rate_headers
 from gateway.relay import Relay
 from gateway.request_body import ClientWatch, read_body
 from gateway.request_policy import RequestView, view_request
+from gateway.reservation import TokenAsk
+from gateway.usage import Usage
 
 log = structlog.get_logger(__name__)
 
@@ -53,17 +54,27 @@ class EngineEndpoint:
         request = view_request(self._endpoint, body)
         state["model"] = request.model
         state["phase"] = "rate"
-        rate = await gate.rate_limiter.take(caller)
-        headers = [(k.encode(), v.encode()) for k, v in rate_headers(rate).items()]
-        async with ClientWatch(receive) as watch:
-            relay = Relay(
-                send,
-                watch,
-                headers=headers,
-                shape=self._endpoint.shape,
-                request_id=state["request_id"],
-            )
-            await self._answer(state, request, body, relay)
+        # An estimate by the body's bytes until the view tells texts and caps.
+        ask = TokenAsk(request.model, len(body) // 4, choices=0, output_cap=None)
+        reservation = await gate.limits.reserve(caller, gate.plans.plan_for(caller.plan), ask)
+        headers = [(k.encode(), v.encode()) for k, v in reservation.headers.items()]
+        settled = False
+        try:
+            async with ClientWatch(receive) as watch:
+                relay = Relay(
+                    send,
+                    watch,
+                    headers=headers,
+                    shape=self._endpoint.shape,
+                    request_id=state["request_id"],
+                )
+                await self._answer(state, request, body, relay)
+            settled = True
+        finally:
+            if settled or state["phase"] == "answer":
+                gate.limits.settle(reservation, Usage(reservation.prompt_tokens, 0, exact=False))
+            else:
+                gate.limits.give_back(reservation)
 
     async def _answer(
         self, state: dict[str, Any], request: RequestView, body: bytes, relay: Relay
