@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,21 +24,25 @@ from gateway.endpoints import ENDPOINTS
 from gateway.error_shapes import ErrorShape, error_body
 from gateway.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
 from gateway.gate import Gate
+from gateway.limits import Limits
 from gateway.middleware import RequestLayer
 from gateway.openapi import document_engine_endpoints
-from gateway.rate_limit import RateLimiter
+from gateway.plans import Plans
 from gateway.readiness import Readiness
 from gateway.redis_client import FlowRedis
 from gateway.request_policy import PolicyBounds
 from gateway.routes import models, operations
 from gateway.routes.engine import EngineEndpoint
 from gateway.settings import GatewaySettings
+from gateway.token_count import TokenCounter
 from gateway.upstream import Upstream
+from gateway.usage_sums import UsageLedgerUnavailable, UsageRow
 from waitlist import tokens
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import LedgerUnavailable, WaitlistError
 from waitlist.revocation_feed import RevocationFeed
 from waitlist.routes import build_router as build_invite_router
+from waitlist.usage import UsageHistory
 
 log = structlog.get_logger(__name__)
 
@@ -102,14 +107,22 @@ async def _lifespan(
         admission = Admission(flow, capacity)
         stack.push_async_callback(admission.leave)
         readiness = Readiness(flow, capacity, lambda: keys.available)
+        usage = LedgerUsage(settings.ledger_url.get_secret_value())
+        stack.push_async_callback(usage.close)
+        limits = Limits(
+            flow,
+            usage,
+            live_workers=lambda: admission.live_workers,
+            clock=clock,
+            wall_clock=time.time,
+        )
+        stack.push_async_callback(limits.close)
+        plans = Plans(settings.plans_file)
         gate = Gate(
             authenticator=authenticator,
-            rate_limiter=RateLimiter(
-                flow,
-                requests_per_minute=settings.requests_per_minute,
-                live_workers=lambda: admission.live_workers,
-                clock=clock,
-            ),
+            plans=plans,
+            counter=TokenCounter(lambda model: _tokenizer_folder(settings, capacity, model)),
+            limits=limits,
             admission=admission,
             upstream=upstream,
             policy_bounds=_policy_bounds(settings),
@@ -123,6 +136,8 @@ async def _lifespan(
             ("leases", admission.keep_leases()),
             ("ledger-probe", keys.watch()),
             ("revocations", keys.forget_revoked(authenticator)),
+            ("plans", plans.watch()),
+            ("usage", limits.keep_books()),
         ):
             stack.push_async_callback(_stop, _start(name, work))
         tame_garbage_collector()
@@ -160,6 +175,15 @@ def _capacity(settings: GatewaySettings, flow: FlowRedis, upstream: Upstream) ->
             upstream, url=settings.upstream_url.rstrip("/"), slots=settings.slots
         )
     return FlowCapacity(flow, upstream, clock=time.monotonic)
+
+
+def _tokenizer_folder(settings: GatewaySettings, capacity: Capacity, model: str) -> str:
+    """That of one of the model's replicas where it is on this machine too, else the setting's."""
+    pool = capacity.view.by_model.get(model)
+    for replica in pool.replicas if pool else ():
+        if replica.tokenizer and Path(replica.tokenizer).is_dir():
+            return replica.tokenizer
+    return settings.tokenizer
 
 
 def _start(name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -215,6 +239,28 @@ class LedgerKeys:
                     authenticator.forget({key_id})
             except LedgerUnavailable:
                 await asyncio.sleep(self._PROBE_S)
+
+
+class LedgerUsage:
+    """The waitlist's usage history as `gateway.usage_sums.UsageLedger`."""
+
+    def __init__(self, ledger_url: str) -> None:
+        self._history = UsageHistory(ledger_url, clock=time.time, deadline_s=_LEDGER_DEADLINE_S)
+
+    async def add(self, writer: str, number: int, rows: Sequence[UsageRow]) -> None:
+        try:
+            await self._history.add(writer, number, rows)
+        except WaitlistError as error:
+            raise UsageLedgerUnavailable(str(error)) from error
+
+    async def tokens_used(self, account_id: str, day: int) -> int:
+        try:
+            return await self._history.tokens_used(account_id, day)
+        except WaitlistError as error:
+            raise UsageLedgerUnavailable(str(error)) from error
+
+    async def close(self) -> None:
+        await self._history.close()
 
 
 async def _render_http_exception(request: Request, error: Exception) -> Response:

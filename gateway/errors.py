@@ -5,6 +5,7 @@
     ├── ClientGone                 the caller hung up; nobody is left to answer
     ├── EngineUnreachable          no byte of an answer came; another replica may be tried
     ├── EngineBroken               the answer broke off after its first byte
+    ├── PlansUnusable              the file of plans cannot be read or has a mistake
     └── ApiError                   what a caller is told, with status and code
         ├── InvalidRequest         400
         ├── AuthenticationFailed   401  missing, malformed, unknown or revoked key
@@ -12,7 +13,9 @@
         ├── MethodNotAllowed       405
         ├── RequestTimeout         408
         ├── BodyTooLarge           413
-        ├── RateLimited            429  the caller's quota
+        ├── RateLimited            429  the caller's quota: requests a minute
+        │   ├── TokensLimited           tokens a minute
+        │   ├── BudgetExhausted         tokens a day
         │   └── AccountQueueFull        as many of the account's requests wait as may
         ├── EngineRefused               the engine's own refusal, once the status is out
         ├── EngineFailed           502  the engine answered with an error of its own
@@ -48,6 +51,10 @@ class EngineUnreachable(GatewayError):
 
 class EngineBroken(GatewayError):
     """The replica's answer broke off after its first byte."""
+
+
+class PlansUnusable(GatewayError):
+    """The file of plans cannot be used; the message names file and line."""
 
 
 class ApiError(GatewayError):
@@ -113,6 +120,16 @@ class RateLimited(ApiError):
     status_code = 429
     type = "requests"
     code = "rate_limit_requests"
+
+
+class TokensLimited(RateLimited):
+    type = "tokens"
+    code = "rate_limit_tokens"
+
+
+class BudgetExhausted(RateLimited):
+    type = "insufficient_quota"
+    code = "budget_exhausted"
 
 
 class AccountQueueFull(RateLimited):

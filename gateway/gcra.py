@@ -1,51 +1,51 @@
-"""The generic cell rate algorithm (ITU-T I.371), in the process. Pure.
+"""The generic cell rate algorithm (ITU-T I.371) as a bucket that leaks. Pure.
 
-The same arithmetic as lua/take_request.lua, which holds over all workers; this one guards each
-worker's local share while the flow Redis is gone.
+The same arithmetic as lua/reserve.lua, which holds over all workers; this one guards each worker's
+local share while the flow Redis is gone. What was used leaks out at the limit's rate, and whatever
+fits on top may be used at once, so an idle account may use its whole minute. A bucket is kept in
+units of which one request or token has 60,000,000 and which leak by the limit each microsecond:
+whole numbers, so nothing drifts.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
-# One full minute may be used at once by an account that was idle.
-WINDOW_S = 60.0
-# Accounts remembered; beyond it those whose minute is unused are forgotten first.
-_ACCOUNTS_MAX = 50_000
+WINDOW_S = 60
+# Units of one request or token: the microseconds of the window.
+UNITS = WINDOW_S * 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class RateState:
-    """What an account's rate looks like after one request."""
+@dataclass(slots=True)
+class Bucket:
+    """What one account has used of one limit a minute, by `at_us`."""
 
-    allowed: bool
-    limit: int
-    remaining: int
-    reset_s: float
-    retry_after_s: float
+    level: int = 0
+    at_us: int = 0
+
+    def leak(self, limit: int, now_us: int) -> None:
+        """Brings the bucket to this moment. A clock that was set back leaks nothing."""
+        self.level = max(0, self.level - max(0, now_us - self.at_us) * limit)
+        self.at_us = now_us
+
+    def left(self, limit: int) -> int:
+        """Whole requests or tokens that fit; below zero where more was used than reserved."""
+        return (limit * UNITS - self.level) // UNITS
+
+    def wait_ms(self, limit: int, amount: int) -> int:
+        """Until the amount fits; 0 when it does now."""
+        return max(0, _ceil_div(self.level + (amount - limit) * UNITS, limit * 1000))
+
+    def empty_in_us(self, limit: int) -> int:
+        """Until everything has leaked out."""
+        return _ceil_div(self.level, limit)
+
+    def add(self, amount: int) -> None:
+        self.level = max(0, self.level + amount * UNITS)
+
+    def give_back(self, amount: int, limit: int, leaked_at_us: int) -> None:
+        """Takes out what was added and not used, as far as it has not leaked out yet."""
+        not_leaked = max(0, leaked_at_us - self.at_us) * limit
+        self.level = max(0, self.level - min(amount * UNITS, not_leaked))
 
 
-class Gcra:
-    """Rates by account, in requests a minute."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._arrivals: dict[str, float] = {}
-
-    def take(self, account_id: str, limit: int) -> RateState:
-        now = self._clock()
-        interval_s = WINDOW_S / limit
-        arrival = max(self._arrivals.get(account_id, now), now)
-        ahead_s = arrival + interval_s - now
-        if ahead_s > WINDOW_S + 1e-6:
-            return RateState(False, limit, 0, arrival - now, ahead_s - WINDOW_S)
-        if len(self._arrivals) >= _ACCOUNTS_MAX:
-            self._forget_idle(now)
-        self._arrivals[account_id] = arrival + interval_s
-        remaining = math.floor((WINDOW_S - ahead_s) / interval_s + 1e-9)
-        return RateState(True, limit, remaining, ahead_s, 0.0)
-
-    def _forget_idle(self, now: float) -> None:
-        self._arrivals = {a: t for a, t in self._arrivals.items() if t > now}
-        if len(self._arrivals) >= _ACCOUNTS_MAX:
-            self._arrivals.clear()  # memory stays bounded; the error favours the callers
+def _ceil_div(amount: int, by: int) -> int:
+    return -(-amount // by)

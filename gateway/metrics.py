@@ -49,6 +49,32 @@ FLOW_FALLBACKS = Counter(
     "Decisions taken from the worker's local share because the flow Redis did not answer.",
     ("kind",),
 )
+LEDGER_FALLBACKS = Counter(
+    "floodgate_ledger_fallbacks_total",
+    "Decisions taken without the ledger because it did not answer.",
+    ("kind",),
+)
+TOKENS_RESERVED = Counter(
+    "floodgate_tokens_reserved_total", "Tokens reserved before dispatch.", ("plan",)
+)
+TOKENS_SETTLED = Counter(
+    "floodgate_tokens_settled_total",
+    "Tokens that settled requests used, by whether the engine said so or we counted.",
+    ("plan", "kind", "exact"),
+)
+SETTLEMENTS_WAITING = Gauge(
+    "floodgate_settlements_waiting",
+    "Settlements not yet written to the flow Redis.",
+    multiprocess_mode="livesum",
+)
+SETTLEMENTS_DROPPED = Counter(
+    "floodgate_settlements_dropped_total",
+    "Settlements given up because the flow Redis was gone for too long: charged in full.",
+)
+USAGE_DROPPED = Counter(
+    "floodgate_usage_rows_dropped_total",
+    "Sums of the usage history given up because the ledger was gone for too long.",
+)
 SLOTS_HELD = Gauge("floodgate_slots_held", "Slots in use.", ("pool",), multiprocess_mode="livesum")
 SLOTS_CAPACITY = Gauge(
     "floodgate_slots_capacity",

@@ -17,8 +17,14 @@ def replica_record_prefix(model: str) -> str:
 
 
 # Written here.
-def request_rate(account_id: str) -> str:
-    return f"fg:rate:{{{account_id}}}:requests"
+def account_limits(account_id: str) -> str:
+    """Hash: what the account has used of its minute and of today (lua/reserve.lua)."""
+    return f"fg:limits:{{{account_id}}}"
+
+
+def settled_batch(account_id: str, worker_id: str) -> str:
+    """Text: number of the worker's last batch of settlements for the account."""
+    return f"fg:settled:{{{account_id}}}:{worker_id}"
 
 
 def pool(name: str) -> str:

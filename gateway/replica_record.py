@@ -29,6 +29,8 @@ class Replica(BaseModel):
     slots: int = Field(ge=0)
     context_tokens_max: int | None = None
     endpoints: frozenset[str] = frozenset()
+    # Folder of the model's tokenizer on the replica's machine; empty where it has none.
+    tokenizer: str = ""
     engine: EngineState = EngineState()
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from gateway.draining import REPLACED_SIGNAL
 from gateway.errors import GatewayError
+from gateway.plans import Plans
 from gateway.settings import GatewaySettings
 
 _PR_SET_PDEATHSIG = 1
@@ -78,9 +79,11 @@ def run(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Raises:
+        PlansUnusable: the file of plans cannot be read or has a mistake.
         PortTaken: something else listens on the port, or it may not be opened.
         WorkerFailed: a worker could not start; its log says why.
     """
+    Plans(settings.plans_file)
     listener = _listen(settings.host, settings.port)
     # prometheus_client reads this when the workers import it.
     metrics_folder = tempfile.mkdtemp(prefix="floodgate-metrics-")

@@ -1,8 +1,9 @@
 """The gateway's settings: read once from FLOODGATE_* at start, frozen, passed down."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -41,8 +42,15 @@ class GatewaySettings(BaseSettings):
         64, ge=1, description="How many requests FLOODGATE_UPSTREAM_URL may run at once."
     )
 
-    requests_per_minute: int = Field(
-        600, ge=1, description="Requests an account may make a minute."
+    plans_file: Path | None = Field(
+        None,
+        description="YAML file of the plans; changes are taken over while the gateway runs. "
+        "Empty: the packaged one (gateway/plans.yaml).",
+    )
+    tokenizer: str = Field(
+        "",
+        description="Folder with the tokenizer.json that counts prompts where a replica names none "
+        "that is here. Empty: bytes are counted.",
     )
     key_cache_s: float = Field(
         5.0, ge=0, le=300, description="How long a worker trusts a key that it has looked up."
@@ -127,6 +135,11 @@ class GatewaySettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="JSON lines, or text for people; auto: text on a terminal."
     )
+
+    @field_validator("plans_file", mode="before")
+    @classmethod
+    def _empty_is_the_packaged_one(cls, value: object) -> object:
+        return None if value == "" else value
 
     @model_validator(mode="after")
     def _urls_have_schemes(self) -> "GatewaySettings":

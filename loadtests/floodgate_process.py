@@ -19,7 +19,7 @@ GATEWAY_READY_S_MAX = 60.0
 COMMAND_S_MAX = 60.0
 # High enough never to be what a bench measures.
 SLOTS = 100_000
-REQUESTS_PER_MINUTE = 100_000_000
+PLANS_FILE = Path(__file__).with_name("plans.yaml")
 
 
 def floodgate_argv(*arguments: str) -> list[str]:
@@ -59,7 +59,7 @@ def start_gateway(upstream_url: str, redis: RedisPair, folder: Path, core: int) 
         "FLOODGATE_FLOW_URL": redis.flow_url,
         "FLOODGATE_UPSTREAM_URL": upstream_url,
         "FLOODGATE_SLOTS": str(SLOTS),
-        "FLOODGATE_REQUESTS_PER_MINUTE": str(REQUESTS_PER_MINUTE),
+        "FLOODGATE_PLANS_FILE": str(PLANS_FILE),
         "FLOODGATE_HOST": "127.0.0.1",
         "FLOODGATE_HOME": str(folder / "home"),
     }

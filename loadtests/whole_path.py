@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loadtests.engine_settings import read_engine_settings
 from loadtests.errors import MeasurementError
-from loadtests.floodgate_process import REQUESTS_PER_MINUTE, create_code, floodgate_argv, redeem
+from loadtests.floodgate_process import PLANS_FILE, create_code, floodgate_argv, redeem
 from loadtests.process import Process, free_port
 from loadtests.redis_pair import wait_for_log
 from loadtests.target import Target
@@ -50,7 +50,7 @@ def start_whole_path(model: Path | None, home: Path, cache: Path, folder: Path) 
     env = {
         "FLOODGATE_HOME": str(home),
         "FLOODGATE_CACHE": str(cache),
-        "FLOODGATE_REQUESTS_PER_MINUTE": str(REQUESTS_PER_MINUTE),
+        "FLOODGATE_PLANS_FILE": str(PLANS_FILE),
     }
     port = free_port()
     arguments = ["up", "--host", "127.0.0.1", "--port", str(port), "--replicas", "1"]

@@ -20,6 +20,17 @@ def is_local(model: str) -> bool:
     return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
 
 
+def tokenizer_folder(model: str) -> str:
+    """The folder with the model's tokenizer.json, as an absolute path; empty where there is none.
+
+    A model of a hub has none that others could find.
+    """
+    if not is_local(model):
+        return ""
+    folder = Path(model).expanduser().absolute()
+    return str(folder) if (folder / "tokenizer.json").is_file() else ""
+
+
 def check_model(model: str) -> None:
     """Raise ModelUnusable if `model` is a folder that no engine could load; hub names pass."""
     if not is_local(model):

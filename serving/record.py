@@ -3,12 +3,13 @@
     {"version": 1, "model": "smollm2", "replica_id": "rilzilrt",
      "url": "http://127.0.0.1:30000", "state": "running", "slots": 32,
      "context_tokens_max": 8192, "endpoints": ["chat/completions", ...],
+     "tokenizer": "/models/smollm2",
      "engine": {"running": 0, "waiting": 0, "kv_use": 0.0, "preemptions": 0,
                 "generation_tokens": 0, "prompt_tokens": 0},
      "published_at_ms": 1790000000000}
 
-`url` is empty while the state is "starting". Counters count since the replica started; `kv_use`
-is the used share of the KV cache, 0 to 1.
+`url` is empty while the state is "starting"; `tokenizer` is a folder on the replica's machine, or
+empty. Counters count since the replica started; `kv_use` is the used share of the KV cache, 0 to 1.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class ReplicaFacts:
     slots: int
     context_tokens_max: int
     endpoints: tuple[str, ...]
+    tokenizer: str = ""
 
 
 def record_json(
@@ -69,6 +71,7 @@ def record_json(
         "slots": facts.slots,
         "context_tokens_max": facts.context_tokens_max,
         "endpoints": list(facts.endpoints),
+        "tokenizer": facts.tokenizer,
         "engine": asdict(load),
         "published_at_ms": published_at_ms,
     }

@@ -20,6 +20,7 @@ from serving.cores import thread_binding, threads_per_replica
 from serving.engine_config import llm_config_arguments, slots_of
 from serving.engine_metrics import read_engine_load
 from serving.first_answer import get_first_answer
+from serving.model_folder import tokenizer_folder
 from serving.publisher import Publisher, RecordStore
 from serving.record import (
     EngineLoad,
@@ -58,6 +59,7 @@ class Replica:
             slots=slots_of(settings, accelerator),
             context_tokens_max=settings.context_tokens_max or 0,
             endpoints=(),
+            tokenizer=tokenizer_folder(settings.model),
         )
         store = RecordStore(
             settings.flow_url.get_secret_value(),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.plans_file import write_plans
 from tests.running_floodgate import RUNNING_MAX, STEP_TOKENS_MAX, RunningFloodgate
 
 
@@ -19,14 +20,15 @@ def floodgate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlood
     Eight slots over an engine that runs four requests at once, so that tests can make requests
     queue inside vLLM. The tool parser is for the tools test.
     """
+    folder = tmp_path_factory.mktemp("floodgate")
     running = RunningFloodgate(
-        tmp_path_factory.mktemp("floodgate"),
+        folder,
         replica_slots=8,
         engine_args=json.dumps(
             {"max_num_seqs": RUNNING_MAX, "max_num_batched_tokens": STEP_TOKENS_MAX}
         ),
         tool_call_parser="hermes",
-        requests_per_minute=100_000,
+        plans_file=write_plans(folder),
         kv_cache_gib=1,
     )
     try:

@@ -27,6 +27,11 @@ KEYS_LAST_NUMBER = "fg:{ledger}:keys-last-number"
 # Stream: who did what and when, append-only, never with a code, a key or an address.
 AUDIT = "fg:{ledger}:audit"
 
+# Hashes, one for an account and month: day of the month, colon, model -> requests, prompt tokens
+# and output tokens, with spaces between. Text: number of the last batch that a writer has added.
+USAGE_PREFIX = "fg:{ledger}:usage:"
+USAGE_BATCH_PREFIX = "fg:{ledger}:usage-batch:"
+
 # Ledger channel: the id of a key as it is revoked.
 REVOCATIONS_CHANNEL = "fg:revocations"
 
@@ -45,6 +50,15 @@ def key(key_id: str) -> str:
 
 def email(email_digest: str) -> str:
     return EMAIL_PREFIX + email_digest
+
+
+def usage(account_id: str, month: str) -> str:
+    """`month` as 2026-11."""
+    return f"{USAGE_PREFIX}{account_id}:{month}"
+
+
+def usage_batch(writer: str) -> str:
+    return USAGE_BATCH_PREFIX + writer
 
 
 # On the flow Redis, read by the gateway's rate-limit script.

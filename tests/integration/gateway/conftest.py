@@ -10,6 +10,7 @@ import pytest
 
 from gateway.redis_client import FlowRedis
 from tests.gateway_process import GatewayProcess
+from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import ScriptedEngine
 from waitlist.directory import Directory, open_directory
@@ -61,7 +62,7 @@ def start_gateway(
 
     def make(**settings: object) -> GatewayProcess:
         return GatewayProcess(
-            tmp_path, **{**_settings(ledger_server, flow_server, engine), **settings}
+            tmp_path, **{**_settings(tmp_path, ledger_server, flow_server, engine), **settings}
         )
 
     return make
@@ -74,8 +75,9 @@ async def gateway_process(
     flow_process: RedisServer,
     engine_process: ScriptedEngine,
 ) -> AsyncIterator[GatewayProcess]:
-    settings = _settings(ledger_process, flow_process, engine_process)
-    async with GatewayProcess(tmp_path_factory.mktemp("gateway"), **settings) as running:
+    folder = tmp_path_factory.mktemp("gateway")
+    settings = _settings(folder, ledger_process, flow_process, engine_process)
+    async with GatewayProcess(folder, **settings) as running:
         yield running
 
 
@@ -115,12 +117,14 @@ async def client(gateway: GatewayProcess, api_key: str) -> AsyncIterator[httpx.A
         yield made
 
 
-def _settings(ledger: RedisServer, flow: RedisServer, engine: ScriptedEngine) -> dict[str, object]:
+def _settings(
+    folder: Path, ledger: RedisServer, flow: RedisServer, engine: ScriptedEngine
+) -> dict[str, object]:
     return {
         "ledger_url": ledger.url,
         "flow_url": flow.url,
         "upstream_url": engine.url,
         "slots": 64,
-        "requests_per_minute": 100_000,
+        "plans_file": write_plans(folder),
         "flow_deadline_s": _FLOW_DEADLINE_S,
     }

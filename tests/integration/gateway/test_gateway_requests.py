@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 from aiohttp import web
 
 from tests.gateway_process import GatewayProcess
+from tests.plans_file import write_plans
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
 from waitlist.directory import Directory
 from waitlist.tokens import new_api_key
@@ -121,10 +123,11 @@ async def test_what_is_not_listed_is_not_there(client: httpx.AsyncClient) -> Non
 
 
 async def test_rate_headers_and_429(
-    start_gateway: Callable[..., GatewayProcess], api_key: str
+    start_gateway: Callable[..., GatewayProcess], api_key: str, tmp_path: Path
 ) -> None:
+    plans_file = write_plans(tmp_path / "plans", requests_per_minute=3)
     async with (
-        start_gateway(requests_per_minute=3, workers=2) as gateway,
+        start_gateway(plans_file=plans_file, workers=2) as gateway,
         httpx.AsyncClient(
             base_url=gateway.url,
             headers={"authorization": f"Bearer {api_key}", "connection": "close"},
