@@ -16,27 +16,35 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from gateway import redis_keys
 from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
 from gateway.capacity import Capacity, FlowCapacity, UpstreamCapacity
 from gateway.collector import tame_garbage_collector
+from gateway.draining import when_told_to_stop
 from gateway.endpoints import ENDPOINTS
-from gateway.error_shapes import ErrorShape, error_body
-from gateway.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.error_handlers import (
+    render_http_exception,
+    render_told_error,
+    render_validation_error,
+)
 from gateway.gate import Gate
 from gateway.limits import Limits
 from gateway.middleware import RequestLayer
 from gateway.openapi import document_engine_endpoints
 from gateway.plans import Plans
+from gateway.pool_line import LineBounds
 from gateway.readiness import Readiness
+from gateway.redis_channel import FlowChannel
 from gateway.redis_client import FlowRedis
 from gateway.request_policy import PolicyBounds
-from gateway.routes import models, operations
+from gateway.routes import models, operations, queue
 from gateway.routes.engine import EngineEndpoint
 from gateway.settings import GatewaySettings
 from gateway.token_count import TokenCounter
 from gateway.upstream import Upstream
 from gateway.usage_sums import UsageLedgerUnavailable, UsageRow
+from gateway.waiting import LineEntrance, NoticeTimes
 from waitlist import tokens
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import LedgerUnavailable, WaitlistError
@@ -65,8 +73,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(
         RequestLayer, body_bytes_max=settings.body_bytes_max, shortcuts=engine_endpoints
     )
-    app.add_exception_handler(HTTPException, _render_http_exception)
-    app.add_exception_handler(RequestValidationError, _render_validation_error)
+    app.add_exception_handler(HTTPException, render_http_exception)
+    app.add_exception_handler(RequestValidationError, render_validation_error)
     app.add_exception_handler(WaitlistError, _render_waitlist_error)
     document_engine_endpoints(app, _policy_bounds(settings))
     return app
@@ -104,8 +112,14 @@ async def _lifespan(
         authenticator = Authenticator(
             keys, cache_s=settings.key_cache_s, stale_s_max=settings.key_stale_s_max, clock=clock
         )
-        admission = Admission(flow, capacity)
-        stack.push_async_callback(admission.leave)
+        admission = Admission(flow, capacity, _line_bounds(settings), clock=clock)
+        stack.push_async_callback(admission.stop)
+        grants = FlowChannel(
+            settings.flow_url.get_secret_value(),
+            redis_keys.grants_channel(admission.worker_id),
+            deadline_s=settings.flow_deadline_s,
+        )
+        stack.push_async_callback(grants.close)
         readiness = Readiness(flow, capacity, lambda: keys.available)
         usage = LedgerUsage(settings.ledger_url.get_secret_value())
         stack.push_async_callback(usage.close)
@@ -123,9 +137,12 @@ async def _lifespan(
             plans=plans,
             counter=TokenCounter(lambda model: _tokenizer_folder(settings, capacity, model)),
             limits=limits,
+            capacity=capacity,
             admission=admission,
+            entrance=LineEntrance(admission, _notice_times(settings), clock=clock),
             upstream=upstream,
-            policy_bounds=_policy_bounds(settings),
+            bounds=_policy_bounds(settings),
+            cache_salt_secret=_cache_salt_secret(settings),
             body_bytes_max=settings.body_bytes_max,
             stream_life_s_max=settings.stream_life_s_max,
         )
@@ -133,16 +150,23 @@ async def _lifespan(
         _mount(app, settings, gate, capacity, readiness, directory, engine_endpoints)
         for name, work in (
             ("capacity", capacity.watch()),
-            ("leases", admission.keep_leases()),
+            ("lines", admission.serve_lines()),
+            ("grants", admission.receive_grants(grants)),
             ("ledger-probe", keys.watch()),
             ("revocations", keys.forget_revoked(authenticator)),
             ("plans", plans.watch()),
             ("usage", limits.keep_books()),
         ):
             stack.push_async_callback(_stop, _start(name, work))
+
+        def drain() -> None:
+            readiness.stopping = True
+            admission.drain()
+
+        when_told_to_stop(drain, replaced_drain_s_max=settings.replaced_drain_s_max)
         tame_garbage_collector()
         yield
-        readiness.stopping = True
+        drain()
 
 
 def _mount(
@@ -156,7 +180,8 @@ def _mount(
 ) -> None:
     for path, endpoint in engine_endpoints.items():
         app.router.routes.append(Route(path, endpoint, methods=["POST"]))
-    app.include_router(models.build_router(gate.authenticator, capacity))
+    app.include_router(models.build_router(gate.authenticator, gate.plans, capacity))
+    app.include_router(queue.build_router(gate.authenticator, gate.admission))
     app.include_router(build_invite_router(directory))
     app.include_router(
         operations.build_router(readiness, settings.metrics_token.get_secret_value())
@@ -177,6 +202,28 @@ def _capacity(settings: GatewaySettings, flow: FlowRedis, upstream: Upstream) ->
     return FlowCapacity(flow, upstream, clock=time.monotonic)
 
 
+def _line_bounds(settings: GatewaySettings) -> LineBounds:
+    return LineBounds(
+        tickets_max=settings.queue_length_max,
+        wait_s_max=settings.queue_wait_s_max,
+        bytes_max=settings.queue_bytes_max,
+    )
+
+
+def _notice_times(settings: GatewaySettings) -> NoticeTimes:
+    never = float("inf")
+    return NoticeTimes(
+        first_stream_s=settings.queue_notice_stream_s if settings.queue_notices else never,
+        first_json_s=settings.queue_notice_json_s if settings.queue_notices else never,
+        every_s=settings.queue_notice_every_s,
+    )
+
+
+def _cache_salt_secret(settings: GatewaySettings) -> bytes:
+    secret = settings.cache_salt_secret.get_secret_value()
+    return (secret or settings.engine_secret.get_secret_value()).encode()
+
+
 def _tokenizer_folder(settings: GatewaySettings, capacity: Capacity, model: str) -> str:
     """That of one of the model's replicas where it is on this machine too, else the setting's."""
     pool = capacity.view.by_model.get(model)
@@ -184,6 +231,11 @@ def _tokenizer_folder(settings: GatewaySettings, capacity: Capacity, model: str)
         if replica.tokenizer and Path(replica.tokenizer).is_dir():
             return replica.tokenizer
     return settings.tokenizer
+
+
+async def _render_waitlist_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, WaitlistError)
+    return render_told_error(request, error)
 
 
 def _start(name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -261,30 +313,3 @@ class LedgerUsage:
 
     async def close(self) -> None:
         await self._history.close()
-
-
-async def _render_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path = request.scope["path"][:200]
-    if error.status_code == 404:
-        raise NotFound(f"There is nothing at {path}. GET /openapi.json lists what there is.")
-    if error.status_code == 405:
-        raise MethodNotAllowed(
-            f"{request.method} is not possible at {path}.", headers=error.headers or {}
-        )
-    raise InvalidRequest(str(error.detail))
-
-
-async def _render_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    raise InvalidRequest(f"{where or 'body'}: {first['msg']}", param=where or None)
-
-
-async def _render_waitlist_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, WaitlistError)
-    told = ApiError(error.message, code=error.code, param=error.param)
-    told.type = "server_error" if error.status_code >= 500 else "invalid_request_error"
-    body = error_body(told, ErrorShape.OPENAI, request.scope["state"]["request_id"])
-    return Response(body, error.status_code, media_type="application/json")

@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 
 from gateway.admission import Slot
-from gateway.answer_meter import AnswerMeter
 from gateway.auth import Caller
 from gateway.endpoints import Endpoint
 from gateway.errors import (
@@ -59,12 +58,9 @@ class Work:
 class Exchange:
     """Runs once. Whatever happens, `settle` is called at the end."""
 
-    def __init__(
-        self, gate: Gate, work: Work, meter: AnswerMeter, relay: Relay, state: dict[str, Any]
-    ) -> None:
+    def __init__(self, gate: Gate, work: Work, relay: Relay, state: dict[str, Any]) -> None:
         self._gate = gate
         self._work = work
-        self._meter = meter
         self._relay = relay
         self._state = state
         self._reached = Reached.NO_ENGINE
@@ -88,9 +84,7 @@ class Exchange:
             )
         except EngineBroken as error:
             ENGINE_FAULTS.labels("broken").inc()
-            log.error(
-                "engine_broke_off", request_id=self._state["request_id"], error=str(error)
-            )
+            log.error("engine_broke_off", request_id=self._state["request_id"], error=str(error))
             fault = Unavailable("The engine broke off while answering.", code="engine_gone")
         except ApiError as error:
             fault = error
@@ -108,7 +102,7 @@ class Exchange:
         else:
             usage = Usage(0, 0, exact=True)
             if self._reached is Reached.ENGINE:
-                usage = self._meter.usage(reservation.prompt_tokens)
+                usage = self._relay.usage(reservation.prompt_tokens)
             limits.settle(reservation, usage)
             used = usage.prompt_tokens + usage.output_tokens
         if self._charged:

@@ -259,8 +259,8 @@ class PoolLine:
             FlowUnavailable: Redis did not answer.
         """
         ids = [ticket.id for ticket in tickets]
-        _, _, *positions = await self._flow.run("read_places", self._keys, ids)
-        return positions
+        answer: list[int] = await self._flow.run("read_places", self._keys, ids)
+        return answer[2:]  # behind grants so far and tickets waiting
 
     async def account_view(self, account_id: str) -> AccountView:
         """What the account runs here and where its tickets stand, over all workers.
@@ -313,7 +313,7 @@ class PoolLine:
         leaving = dict(itertools.islice(self._leaving.items(), _LEAVES_A_CALL))
         for keep_ms in set(leaving.values()):
             ids = [ticket_id for ticket_id, keep in leaving.items() if keep == keep_ms]
-            args = [self._worker_id, keep_ms, *ids]
+            args: list[str | int] = [self._worker_id, keep_ms, *ids]
             grants = await self._flow.run("leave_line", self._keys, args)
             for ticket_id in ids:
                 self._leaving.pop(ticket_id, None)

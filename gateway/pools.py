@@ -22,6 +22,12 @@ class Pool:
     def running(self) -> tuple[Replica, ...]:
         return tuple(r for r in self.replicas if r.state == "running" and r.slots > 0)
 
+    @property
+    def context_tokens_max(self) -> int | None:
+        """What each replica can take, prompt and answer together; None where none says."""
+        lengths = [r.context_tokens_max for r in self.replicas if r.context_tokens_max]
+        return min(lengths, default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class PoolView:

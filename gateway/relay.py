@@ -1,9 +1,9 @@
 """Passes the engine's answer on, byte for byte, as it comes.
 
-Events are not parsed: each piece that the engine sends goes out before the next is awaited. Once
-the status is out, a fault can only be told inside the stream: an event-stream ends with an error
-event, and any other body is cut short, since a well-formed error under status 200 would be taken
-for success.
+Each piece that the engine sends goes out before the next is awaited; the meter on its way reads
+no event but the one with the usage. Once the status is out, a fault can only be told inside the
+stream: an event-stream ends with an error event, and any other body is cut short, since a
+well-formed error under status 200 would be taken for success.
 """
 
 import math
@@ -13,13 +13,15 @@ import structlog
 from starlette.types import Send
 
 from gateway.answer_meter import AnswerMeter
-from gateway.error_shapes import ErrorShape, error_event
+from gateway.endpoints import Endpoint
+from gateway.error_shapes import error_event
 from gateway.errors import ApiError, EngineBroken, EngineFailed, EngineRefused
 from gateway.metrics import ENGINE_FAULTS
 from gateway.request_body import ClientWatch
 from gateway.responses import send_whole
 from gateway.ticket import Place
 from gateway.upstream import EngineAnswer
+from gateway.usage import Usage
 
 log = structlog.get_logger(__name__)
 
@@ -36,18 +38,19 @@ class Relay:
         self,
         send: Send,
         watch: ClientWatch,
-        meter: AnswerMeter,
         *,
         headers: Iterable[tuple[bytes, bytes]],
-        shape: ErrorShape,
+        endpoint: Endpoint,
         stream: bool,
+        hide_usage: bool,
         request_id: str,
     ) -> None:
         self._send = send
         self._watch = watch
-        self._meter = meter
         self._headers = tuple(headers)
-        self._shape = shape
+        self._endpoint = endpoint
+        self._hide_usage = hide_usage
+        self._meter: AnswerMeter | None = None
         self._request_id = request_id
         self._started = False
         self._is_event_stream = stream
@@ -57,6 +60,12 @@ class Relay:
     def started(self) -> bool:
         """Whether status and headers are out, so that a fault can no longer be a status."""
         return self._started
+
+    def usage(self, prompt_tokens_estimate: int) -> Usage:
+        """What was spent; the prompt alone where the caller hung up before an answer began."""
+        if self._meter is None:
+            return Usage(prompt_tokens_estimate, 0, exact=False)
+        return self._meter.usage(prompt_tokens_estimate)
 
     async def tell_place(self, place: Place) -> None:
         """Tells a waiting caller where it stands; the status goes out with the first telling.
@@ -92,7 +101,7 @@ class Relay:
     async def _whole(self, answer: EngineAnswer) -> None:
         body = await answer.whole()
         if answer.status == 200:
-            self._meter.feed(body)
+            self._meter_of(stream=False).feed(body)
         self._started = True
         self._watch.disarm()
         await send_whole(self._send, answer.status, body, self._headers)
@@ -101,11 +110,17 @@ class Relay:
         if not self._started:
             self._is_event_stream = answer.content_type.startswith(_EVENT_STREAM)
             await self._start(answer.status, answer.content_type)
+        meter = self._meter_of(stream=self._is_event_stream)
         async for piece in answer.chunks():
-            if passed := self._meter.feed(piece):
+            if passed := meter.feed(piece):
                 await self._send({"type": "http.response.body", "body": passed, "more_body": True})
+        rest = meter.finish()
         self._watch.disarm()
-        await self._send({"type": "http.response.body", "body": self._meter.finish()})
+        await self._send({"type": "http.response.body", "body": rest})
+
+    def _meter_of(self, *, stream: bool) -> AnswerMeter:
+        self._meter = AnswerMeter(self._endpoint, stream=stream, hide_usage=self._hide_usage)
+        return self._meter
 
     async def _start(self, status: int, content_type: str) -> None:
         headers = [(b"content-type", content_type.encode("latin-1")), *self._headers]
@@ -123,7 +138,7 @@ class Relay:
         if not self._is_event_stream:
             raise EngineBroken(error.message)
         self._watch.disarm()
-        event = error_event(error, self._shape, self._request_id)
+        event = error_event(error, self._endpoint.shape, self._request_id)
         await self._send({"type": "http.response.body", "body": event})
 
 

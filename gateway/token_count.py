@@ -47,6 +47,10 @@ class Countable(Protocol):
         """Messages of a conversation; 0 where the texts go to the model as they are."""
 
     @property
+    def token_ids(self) -> int:
+        """Tokens that the caller sends as numbers."""
+
+    @property
     def choices(self) -> int: ...
 
     @property
@@ -67,7 +71,7 @@ class TokenCounter:
     async def ask(self, request: Countable, context_tokens_max: int | None) -> TokenAsk:
         """What the request may use at most."""
         tokenizer = await self._tokenizer(request.model)
-        around = _TEXT_TOKENS * len(request.texts)
+        around = request.token_ids + _TEXT_TOKENS * len(request.texts)
         if request.message_count:
             around += _CONVERSATION_TOKENS + _MESSAGE_TOKENS * request.message_count
         least: int | None = None

@@ -7,7 +7,6 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.answer_meter import AnswerMeter
 from gateway.auth import Caller
 from gateway.endpoints import Endpoint
 from gateway.errors import NotFound
@@ -18,7 +17,7 @@ from gateway.pools import Pool
 from gateway.relay import Relay
 from gateway.request_body import ClientWatch, read_body
 from gateway.request_policy import RequestView, cache_salt
-from gateway.reservation import Reservation, TokenAsk
+from gateway.reservation import Reservation
 
 # Turns the notices of a waiting caller's place off for one request.
 _NOTICES_HEADER = b"x-floodgate-notices"
@@ -49,21 +48,19 @@ class EngineEndpoint:
         state["phase"] = "limits"
         reservation = await self._reserve(caller, plan, pool, request)
         work = self._work(caller, pool, request, reservation, scope)
-        meter = AnswerMeter(
-            self._endpoint, stream=request.stream, hide_usage=not request.wants_usage
-        )
+        stream, hide_usage = request.stream, not request.wants_usage
         del body, request  # a long wait holds one copy: the engine's
         async with ClientWatch(receive) as watch:
             relay = Relay(
                 send,
                 watch,
-                meter,
                 headers=[(k.encode(), v.encode()) for k, v in reservation.headers.items()],
-                shape=self._endpoint.shape,
-                stream=meter.stream,
+                endpoint=self._endpoint,
+                stream=stream,
+                hide_usage=hide_usage,
                 request_id=state["request_id"],
             )
-            exchange = Exchange(gate, work, meter, relay, state)
+            exchange = Exchange(gate, work, relay, state)
             try:
                 await exchange.run()
             finally:
@@ -84,13 +81,7 @@ class EngineEndpoint:
     async def _reserve(
         self, caller: Caller, plan: Plan, pool: Pool, request: RequestView
     ) -> Reservation:
-        ask = TokenAsk(
-            model=request.model,
-            prompt_tokens=await self._gate.counter.count(pool, request),
-            choices=request.choices,
-            output_cap=request.output_cap,
-            context_tokens_max=pool.context_tokens_max,
-        )
+        ask = await self._gate.counter.ask(request, pool.context_tokens_max)
         return await self._gate.limits.reserve(caller, plan, ask)
 
     def _work(

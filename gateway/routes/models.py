@@ -8,10 +8,11 @@ from fastapi.responses import JSONResponse
 from gateway.auth import Authenticator, Caller
 from gateway.capacity import Capacity
 from gateway.errors import NotFound
+from gateway.plans import Plans
 from gateway.pools import Pool
 
 
-def build_router(authenticator: Authenticator, capacity: Capacity) -> APIRouter:
+def build_router(authenticator: Authenticator, plans: Plans, capacity: Capacity) -> APIRouter:
     router = APIRouter(tags=["models"])
 
     async def caller(request: Request) -> Caller:
@@ -20,16 +21,16 @@ def build_router(authenticator: Authenticator, capacity: Capacity) -> APIRouter:
         return found
 
     @router.get("/v1/models", summary="List the models")
-    async def list_models(_: Annotated[Caller, Depends(caller)]) -> JSONResponse:
-        view = capacity.view.by_model
-        return JSONResponse(
-            {"object": "list", "data": [_card(name, view[name]) for name in sorted(view)]}
-        )
+    async def list_models(asking: Annotated[Caller, Depends(caller)]) -> JSONResponse:
+        """Those that the key's plan may use."""
+        plan, view = plans.plan_for(asking.plan), capacity.view.by_model
+        cards = [_card(name, view[name]) for name in sorted(view) if plan.allows(name)]
+        return JSONResponse({"object": "list", "data": cards})
 
     @router.get("/v1/models/{model:path}", summary="One model")
-    async def get_model(model: str, _: Annotated[Caller, Depends(caller)]) -> JSONResponse:
+    async def get_model(model: str, asking: Annotated[Caller, Depends(caller)]) -> JSONResponse:
         pool = capacity.view.by_model.get(model)
-        if pool is None:
+        if pool is None or not plans.plan_for(asking.plan).allows(model):
             raise NotFound(
                 f"The model '{model[:200]}' does not exist.", code="model_not_found", param="model"
             )
@@ -40,11 +41,10 @@ def build_router(authenticator: Authenticator, capacity: Capacity) -> APIRouter:
 
 def _card(model: str, pool: Pool) -> dict[str, Any]:
     """OpenAI's model object; `max_model_len` as vLLM names the context length, in tokens."""
-    lengths = [r.context_tokens_max for r in pool.replicas if r.context_tokens_max]
     return {
         "id": model,
         "object": "model",
         "created": 0,
         "owned_by": "floodgate",
-        "max_model_len": min(lengths) if lengths else None,
+        "max_model_len": pool.context_tokens_max,
     }
