@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
 from gateway.capacity import Capacity, FlowCapacity, UpstreamCapacity
+from gateway.client_address import trusted_networks
 from gateway.collector import tame_garbage_collector
 from gateway.endpoints import ENDPOINTS
 from gateway.error_shapes import ErrorShape, error_body
@@ -58,7 +59,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     # Filled in the lifespan, once there is a loop to connect clients in.
     engine_endpoints: dict[str, ASGIApp] = {}
     app.add_middleware(
-        RequestLayer, body_bytes_max=settings.body_bytes_max, shortcuts=engine_endpoints
+        RequestLayer,
+        body_bytes_max=settings.body_bytes_max,
+        trusted_proxies=trusted_networks(settings.trusted_proxies),
+        shortcuts=engine_endpoints,
     )
     app.add_exception_handler(HTTPException, _render_http_exception)
     app.add_exception_handler(RequestValidationError, _render_validation_error)
@@ -144,7 +148,11 @@ def _mount(
     app.include_router(models.build_router(gate.authenticator, capacity))
     app.include_router(build_invite_router(directory))
     app.include_router(
-        operations.build_router(readiness, settings.metrics_token.get_secret_value())
+        operations.build_router(
+            readiness,
+            settings.metrics_token.get_secret_value(),
+            trusted_networks(settings.trusted_proxies),
+        )
     )
 
 

@@ -2,8 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gateway.client_address import trusted_networks
 
 
 class GatewaySettings(BaseSettings):
@@ -96,6 +98,12 @@ class GatewaySettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="JSON lines, or text for people; auto: text on a terminal."
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks_are_networks(cls, value: str) -> str:
+        trusted_networks(value)
+        return value
 
     @model_validator(mode="after")
     def _urls_have_schemes(self) -> "GatewaySettings":
