@@ -20,6 +20,7 @@ from gateway import redis_keys
 from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
 from gateway.capacity import Capacity, FlowCapacity, UpstreamCapacity
+from gateway.client_address import trusted_networks
 from gateway.collector import tame_garbage_collector
 from gateway.draining import when_told_to_stop
 from gateway.endpoints import ENDPOINTS
@@ -71,7 +72,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     # Filled in the lifespan, once there is a loop to connect clients in.
     engine_endpoints: dict[str, ASGIApp] = {}
     app.add_middleware(
-        RequestLayer, body_bytes_max=settings.body_bytes_max, shortcuts=engine_endpoints
+        RequestLayer,
+        body_bytes_max=settings.body_bytes_max,
+        trusted_proxies=trusted_networks(settings.trusted_proxies),
+        shortcuts=engine_endpoints,
     )
     app.add_exception_handler(HTTPException, render_http_exception)
     app.add_exception_handler(RequestValidationError, render_validation_error)
@@ -184,7 +188,11 @@ def _mount(
     app.include_router(queue.build_router(gate.authenticator, gate.admission))
     app.include_router(build_invite_router(directory))
     app.include_router(
-        operations.build_router(readiness, settings.metrics_token.get_secret_value())
+        operations.build_router(
+            readiness,
+            settings.metrics_token.get_secret_value(),
+            trusted_networks(settings.trusted_proxies),
+        )
     )
 
 

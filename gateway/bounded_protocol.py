@@ -2,7 +2,9 @@
 
 uvicorn with httptools takes headers of any size (3 MB were seen to pass) and waits for ever for a
 half-sent request. Here the request line and headers are bounded in bytes and time, and the body
-in time; its size is bounded where it is read.
+in time; its size is bounded where it is read. What frames a chunked body (sizes, extensions,
+trailers) is bounded as well, and trailers are dropped: uvicorn adds them to the headers, where an
+`authorization` or `x-forwarded-for` could arrive behind every check.
 """
 
 import asyncio
@@ -12,7 +14,11 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.error_shapes import ErrorShape, error_body
-from gateway.errors import ApiError, InvalidRequest, RequestTimeout
+from gateway.errors import ApiError, BodyTooLarge, InvalidRequest, RequestTimeout
+
+# The smallest chunk is one byte in six; nobody needs more framing than that for long.
+_FRAMING_PER_BYTE = 8
+_VERSIONS = ("1.1", "1.0")
 
 
 class HeadersTooLarge(ApiError):
@@ -31,6 +37,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._header_bytes = 0
+        self._body_bytes = 0
+        self._framing_bytes = 0
         self._in_headers = True
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -50,6 +58,8 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._header_bytes == 0 and self._deadline is None:
                 self._set_deadline(self.header_time_s_max)
             self._header_bytes += len(data)
+        else:
+            self._framing_bytes += len(data)
         super().data_received(data)
         # Checked after parsing: a large body that came in the same piece is not headers.
         if self._in_headers and self._header_bytes > self.header_bytes_max:
@@ -57,9 +67,24 @@ class BoundedProtocol(HttpToolsProtocol):
                 HeadersTooLarge(f"Request line and headers exceed {self.header_bytes_max} bytes.")
             )
 
+        framing_bytes_max = self.header_bytes_max + _FRAMING_PER_BYTE * self._body_bytes
+        if not self._in_headers and self._framing_bytes > framing_bytes_max:
+            self._refuse(BodyTooLarge("The body's chunks are nearly all framing."))
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_headers = True
+        self._body_bytes = 0
+        self._framing_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_headers:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        self._framing_bytes -= len(body)
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
@@ -67,6 +92,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(
                 HeadersTooLarge(f"Request line and headers exceed {self.header_bytes_max} bytes.")
             )
+            return
+        if self.parser.get_http_version() not in _VERSIONS:
+            self.send_400_response("")
             return
         self._in_headers = False
         self._header_bytes = 0

@@ -7,12 +7,13 @@ for the one log line at its end. Keys, codes and prompts are never put there.
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.client_address import Network, client_address
 from gateway.endpoints import ENDPOINTS, shape_of
 from gateway.errors import ApiError, BodyTooLarge, ClientGone, EngineBroken
 from gateway.metrics import DISCONNECTS, DURATION, REQUESTS, REQUESTS_ACTIVE
@@ -40,9 +41,15 @@ class RequestLayer:
     """
 
     def __init__(
-        self, app: ASGIApp, *, body_bytes_max: int, shortcuts: Mapping[str, ASGIApp]
+        self,
+        app: ASGIApp,
+        *,
+        body_bytes_max: int,
+        trusted_proxies: Sequence[Network],
+        shortcuts: Mapping[str, ASGIApp],
     ) -> None:
         self._app = app
+        self._trusted_proxies = trusted_proxies
         self._body_bytes_max = body_bytes_max
         self._shortcuts = shortcuts
 
@@ -50,7 +57,7 @@ class RequestLayer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, send)
+        exchange = _Exchange(scope, send, self._trusted_proxies)
         REQUESTS_ACTIVE.inc()
         try:
             _check_length(scope, self._body_bytes_max)
@@ -75,7 +82,7 @@ class RequestLayer:
 class _Exchange:
     """One request as the access log sees it."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, trusted_proxies: Sequence[Network]) -> None:
         self._scope = scope
         self._send = send
         self.status: int | str = "none"
@@ -85,6 +92,8 @@ class _Exchange:
         self._state: dict[str, Any] = scope.setdefault("state", {})
         self._state["request_id"] = self.request_id
         self._state["began_at"] = self._began_at
+        peer = scope["client"][0] if scope.get("client") else ""
+        self._state["client_address"] = client_address(peer, scope["headers"], trusted_proxies)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -112,6 +121,7 @@ class _Exchange:
         log.info(
             "request",
             request_id=self.request_id,
+            client=self._state["client_address"] or None,
             method=self._scope["method"],
             path=path[:200],
             status=self.status,

@@ -99,8 +99,8 @@ def _error_schema(shape: ErrorShape) -> dict[str, Any]:
                 "request_id": text,
             },
         }
-    nullable = {"type": ["string", "null"]}
-    properties |= {"param": nullable, "code": nullable}
+    maybe = {"type": ["string", "null"]}
+    properties |= {"param": maybe, "code": maybe}
     return {
         "type": "object",
         "properties": {"error": {"type": "object", "properties": properties}},

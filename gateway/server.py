@@ -101,7 +101,7 @@ def run(settings: GatewaySettings) -> None:
         access_log=False,
         server_header=False,
         date_header=False,
-        # Client addresses are the sockets' own: no header of a stranger is believed.
+        # gateway.client_address believes the headers of trusted proxies, and only theirs.
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.gateway_drain_s_max,

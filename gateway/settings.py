@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.client_address import trusted_networks
+
 
 class GatewaySettings(BaseSettings):
     """Everything that the gateway can be told.
@@ -140,6 +142,12 @@ class GatewaySettings(BaseSettings):
     @classmethod
     def _empty_is_the_packaged_one(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks_are_networks(cls, value: str) -> str:
+        trusted_networks(value)
+        return value
 
     @model_validator(mode="after")
     def _urls_have_schemes(self) -> "GatewaySettings":

@@ -8,9 +8,14 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.plans_file import write_plans
 from tests.running_floodgate import RUNNING_MAX, STEP_TOKENS_MAX, RunningFloodgate
+
+# No test asserts how long something took, and a busy machine may stand still for a while.
+settings.register_profile("floodgate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("floodgate")
 
 
 @pytest.fixture(scope="session")

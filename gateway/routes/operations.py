@@ -2,17 +2,21 @@
 
 import hmac
 import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from gateway import metrics
+from gateway.client_address import Network, is_forwarded
 from gateway.errors import AuthenticationFailed
 from gateway.readiness import Readiness
 
 
-def build_router(readiness: Readiness, metrics_token: str) -> APIRouter:
+def build_router(
+    readiness: Readiness, metrics_token: str, trusted_proxies: Sequence[Network]
+) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/healthz", summary="Whether this worker lives")
@@ -26,7 +30,7 @@ def build_router(readiness: Readiness, metrics_token: str) -> APIRouter:
 
     @router.get("/metrics", summary="Prometheus metrics of all workers")
     async def read_metrics(request: Request) -> Response:
-        if not _may_read_metrics(request, metrics_token):
+        if not _may_read_metrics(request, metrics_token, trusted_proxies):
             raise AuthenticationFailed(
                 "Metrics are read from loopback, or with FLOODGATE_METRICS_TOKEN as bearer token.",
                 code="metrics_forbidden",
@@ -36,13 +40,13 @@ def build_router(readiness: Readiness, metrics_token: str) -> APIRouter:
     return router
 
 
-def _may_read_metrics(request: Request, token: str) -> bool:
+def _may_read_metrics(request: Request, token: str, trusted_proxies: Sequence[Network]) -> bool:
     if token:
         given = request.headers.get("authorization", "").encode()
         return hmac.compare_digest(given, f"Bearer {token}".encode())
-    if request.client is None:
-        return False
+    if not trusted_proxies and is_forwarded(request.scope["headers"]):
+        return False  # an unknown proxy on this machine asks for a stranger
     try:
-        return ipaddress.ip_address(request.client.host).is_loopback
+        return ipaddress.ip_address(request.scope["state"]["client_address"]).is_loopback
     except ValueError:
         return False
