@@ -1,4 +1,4 @@
-"""Counting with a tokenizer that is made here; the default model's: tests/e2e/test_token_count.py."""
+"""Counting with a tokenizer made here; the default model's: tests/contract/test_token_count.py."""
 
 import json
 from dataclasses import dataclass, field
