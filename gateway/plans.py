@@ -156,7 +156,9 @@ def _plan(path: Path, loader: yaml.SafeLoader, name: str, key: yaml.Node, node: 
     try:
         return Plan(name=name, **values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        # What is missing comes last: most often it stands there, misspelt.
+        mistakes = error.errors(include_url=False)
+        first = min(mistakes, key=lambda mistake: mistake["type"] == "missing")
         field = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
         if field == "name":

@@ -1,5 +1,7 @@
 """Serving writes the replica record and the gateway reads it: both sides of the one contract."""
 
+import json
+
 import pytest
 
 from gateway.replica_record import parse_record
@@ -13,6 +15,7 @@ FACTS = ReplicaFacts(
     slots=32,
     context_tokens_max=8192,
     endpoints=endpoints_of({"generate"}, has_chat_template=True),
+    tokenizer="/models/smollm2",
 )
 
 
@@ -31,8 +34,17 @@ def test_the_gateway_reads_what_a_replica_writes(state: ReplicaState, url: str) 
     assert (replica.state, replica.url) == (state, url)
     assert (replica.model, replica.replica_id) == (FACTS.model, FACTS.replica_id)
     assert (replica.slots, replica.context_tokens_max) == (32, 8192)
+    assert replica.tokenizer == "/models/smollm2"
     assert replica.endpoints == {"chat/completions", "completions", "responses", "messages"}
     assert (replica.engine.running, replica.engine.waiting, replica.engine.kv_use) == (3, 1, 0.25)
+
+
+def test_a_record_without_a_tokenizer_is_read_as_before() -> None:
+    record = json.loads(published("running", "http://127.0.0.1:30000"))
+    del record["tokenizer"]
+    replica = parse_record(json.dumps(record))
+    assert replica is not None
+    assert replica.tokenizer == ""
 
 
 def test_a_running_replica_without_an_address_is_not_believed() -> None:

@@ -14,7 +14,6 @@ from gateway import redis_keys
 from gateway.auth import Caller
 from gateway.errors import AuthenticationFailed, BudgetExhausted, RateLimited, TokensLimited
 from gateway.limits import Limits
-from gateway.metrics import FLOW_FALLBACKS
 from gateway.plans import Plan
 from gateway.redis_client import FlowRedis
 from gateway.reservation import Reservation, TokenAsk
@@ -148,3 +147,187 @@ async def test_two_hundred_at_once_over_four_workers_never_use_more_than_the_bud
     refilled = 0 if limit == "tokens_per_day" else budget * (time.monotonic() - began_at) / 60
     assert budget * 0.9 <= sum(used) <= budget + refilled
     assert served_after_refusal, "what was refunded must be of use"
+
+
+async def test_the_headers_count_down(make_limits: MakeLimits) -> None:
+    limited = plan(requests_per_minute=600, tokens_per_minute=60_000, tokens_per_day=90_000)
+    held = await make_limits().reserve(ALICE, limited, ask(prompt=100, cap=500, choices=2))
+    assert (held.tokens, held.output_cap) == (1_100, 500)
+    headers = held.headers
+    assert headers["x-ratelimit-remaining-requests"] == "599"
+    assert headers["x-ratelimit-reset-requests"] == "100ms"
+    assert headers["x-ratelimit-remaining-tokens"] == "58900"
+    assert headers["x-ratelimit-reset-tokens"] == "1.1s"
+    assert '"tokens-day";r=88900;' in headers["ratelimit"]
+
+
+async def test_accounts_do_not_share(make_limits: MakeLimits) -> None:
+    limits, once = make_limits(), plan(requests_per_minute=1)
+    await limits.reserve(ALICE, once, ask())
+    with pytest.raises(RateLimited):
+        await limits.reserve(ALICE, once, ask())
+    await limits.reserve(Caller("key_2", "acct_bob", "free"), once, ask())
+
+
+async def test_a_revoked_key_fails_in_the_same_call_and_costs_nothing(
+    make_limits: MakeLimits, flow_server: RedisServer
+) -> None:
+    limits, limited = make_limits(), plan(tokens_per_day=100)
+    await limits.reserve(ALICE, limited, ask())
+    async with redis.Redis.from_url(flow_server.url) as client:
+        await client.sadd(redis_keys.revoked_keys(ALICE.account_id), ALICE.key_id)
+    with pytest.raises(AuthenticationFailed) as refusal:
+        await limits.reserve(ALICE, limited, ask())
+    assert refusal.value.code == "revoked_api_key"
+    assert await day_tokens(flow_server) == 20
+    await limits.reserve(Caller("key_2", ALICE.account_id, "free"), limited, ask())
+
+
+@pytest.mark.parametrize(
+    ("limits", "prompt", "error", "retry"),
+    [
+        ({"tokens_per_minute": 100}, 90, TokensLimited, "true"),
+        ({"tokens_per_minute": 100}, 101, TokensLimited, "false"),
+        ({"tokens_per_day": 100}, 101, BudgetExhausted, "false"),
+    ],
+)
+async def test_a_refusal_says_whether_waiting_helps_and_costs_nothing(
+    make_limits: MakeLimits,
+    flow_server: RedisServer,
+    limits: dict[str, int],
+    prompt: int,
+    error: type[RateLimited],
+    retry: str,
+) -> None:
+    worker, limited = make_limits(), plan(requests_per_minute=10, **limits)
+    await worker.reserve(ALICE, limited, ask(prompt=40, cap=10))
+    before = await day_tokens(flow_server)
+    for _ in range(50):
+        with pytest.raises(error) as refusal:
+            await worker.reserve(ALICE, limited, ask(prompt=prompt, cap=1))
+    headers = refusal.value.headers
+    assert type(refusal.value) is error
+    assert headers["x-should-retry"] == retry
+    assert 1 <= int(headers["retry-after"]) <= 120
+    assert 1 <= int(headers["retry-after-ms"]) <= 120_000
+    assert int(headers["x-ratelimit-remaining-requests"]) >= 9
+    assert await day_tokens(flow_server) == before
+    await worker.reserve(ALICE, limited, ask(prompt=30, cap=10))
+
+
+async def test_a_day_that_is_used_up_is_worth_no_retry_unless_it_ends_soon(
+    make_limits: MakeLimits,
+) -> None:
+    limits, limited = make_limits(), plan(tokens_per_day=100)
+    await limits.reserve(ALICE, limited, ask(prompt=80, cap=10))
+    with pytest.raises(BudgetExhausted) as refusal:
+        await limits.reserve(ALICE, limited, ask(prompt=20, cap=10))
+    assert "10 of 100 are left today" in refusal.value.message
+    left_s = 86_400 - time.time() % 86_400
+    if left_s > 125:
+        assert refusal.value.headers["x-should-retry"] == "false"
+        assert refusal.value.headers["retry-after"] == "120"
+
+
+async def test_what_is_left_cuts_an_answer_for_which_no_cap_was_named(
+    make_limits: MakeLimits,
+) -> None:
+    limits = make_limits()
+    limited = plan(tokens_per_minute=1_000, tokens_per_day=1_000)
+    first = await limits.reserve(ALICE, limited, ask(prompt=100, cap=None, choices=3))
+    assert (first.output_cap, first.tokens) == (300, 1_000)
+    limits.give_back(first)
+
+
+async def test_a_surcharge_counts_and_a_refund_comes_back(
+    make_limits: MakeLimits, flow_server: RedisServer
+) -> None:
+    limits, limited = make_limits(), plan(tokens_per_day=1_000, tokens_per_minute=1_000)
+    held = await limits.reserve(ALICE, limited, ask(prompt=100, cap=800))
+    limits.settle(held, Usage(50, 50, exact=True))
+    await until_day_tokens(flow_server, 100)
+    held = await limits.reserve(ALICE, limited, ask(prompt=100, cap=700))
+    limits.settle(held, Usage(300, 700, exact=True))
+    await until_day_tokens(flow_server, 1_100)
+    with pytest.raises(BudgetExhausted) as refusal:
+        await limits.reserve(ALICE, limited, ask(prompt=1, cap=1))
+    assert refusal.value.headers["x-ratelimit-remaining-tokens"] == "0"
+
+
+async def test_what_is_given_back_leaves_nothing_behind(
+    make_limits: MakeLimits, flow_server: RedisServer
+) -> None:
+    limits, once = make_limits(), plan(requests_per_minute=1, tokens_per_day=20)
+    for _ in range(5):
+        limits.give_back(await limits.reserve(ALICE, once, ask()))
+        await until_day_tokens(flow_server, 0)
+
+
+async def test_settlements_outlive_a_flow_redis_that_is_gone(
+    make_limits: MakeLimits, flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    limits, limited = make_limits(flow), plan(tokens_per_day=1_000)
+    held = [await limits.reserve(ALICE, limited, ask(prompt=10, cap=90)) for _ in range(3)]
+    flow_server.pause()
+    for reservation in held:
+        limits.settle(reservation, Usage(10, 10, exact=True))
+    # The batch is in the stopped server's buffer, unanswered: it will be executed and sent again.
+    while flow.available:
+        await asyncio.sleep(0.02)
+    flow_server.resume()
+    await until_day_tokens(flow_server, 60)
+    await limits.close()
+    assert await day_tokens(flow_server) == 60
+
+
+async def test_a_batch_that_is_sent_again_counts_once(
+    flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    keys = (redis_keys.account_limits("a"), redis_keys.settled_batch("a", "w"))
+    reserve = ("k", 60, 1_000, 1_000, 100, 1, 100, 100, 0, 1, int(time.time() // 86_400))
+    answer = await flow.run("reserve", (keys[0], redis_keys.revoked_keys("a")), reserve)
+    since, leaked_at = answer[9], answer[10]
+    correction = (answer[8], since, 200, 50, leaked_at, since, 0)
+    for number, counted in ((1, 1), (1, 0), (2, 1), (1, 0), (2, 0)):
+        args = (number, 1_000_000, 60, 1_000, *correction)
+        assert await flow.run("settle", keys, args) == counted
+    async with redis.Redis.from_url(flow_server.url) as client:
+        assert await client.hget(keys[0], "day_tokens") == b"0"  # 200 - 150 - 50, not below zero
+
+
+async def test_without_redis_each_worker_guards_its_share(
+    make_limits: MakeLimits, flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    limits = make_limits(flow, workers=4)
+    limited = plan(requests_per_minute=60, tokens_per_minute=4_000, tokens_per_day=40_000)
+    await limits.reserve(ALICE, limited, ask())
+    flow_server.kill()
+    began_at = time.monotonic()
+    refusals = await tally([limits], limited, 100)
+    assert 15 <= 100 - len(refusals) <= 15 + math.ceil((time.monotonic() - began_at) / 4)
+    assert refusals[0].headers["x-ratelimit-limit-requests"] == "15"
+    assert refusals[0].headers["x-ratelimit-limit-tokens"] == "1000"
+    with pytest.raises(TokensLimited):
+        await limits.reserve(Caller("key_2", "acct_bob", "free"), limited, ask(1_001, 1))
+    flow_server.start()
+    while not flow.available:
+        await asyncio.gather(limits.reserve(ALICE, limited, ask()), return_exceptions=True)
+        await asyncio.sleep(0.02)
+    held = await limits.reserve(ALICE, limited, ask())
+    assert held.headers["x-ratelimit-limit-requests"] == "60"
+
+
+async def test_use_while_flow_was_gone_counts_today_once_it_is_back(
+    make_limits: MakeLimits, flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    limits, limited = make_limits(flow), plan(tokens_per_day=1_000)
+    flow_server.kill()
+    held = await limits.reserve(ALICE, limited, ask(prompt=10, cap=90))
+    assert held.local_share
+    flow_server.start()
+    while not flow.available:
+        await asyncio.gather(limits.reserve(ALICE, limited, ask(0, 0)), return_exceptions=True)
+        await asyncio.sleep(0.02)
+    await limits.reserve(ALICE, limited, ask(prompt=10, cap=10))
+    limits.settle(held, Usage(10, 30, exact=True))
+    await until_day_tokens(flow_server, 60)

@@ -1,0 +1,94 @@
+"""The gateway's count beside what the default model's own chat template makes."""
+
+import random
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy import model
+from deploy.home import Home
+from deploy.stop_signal import StopSignal
+from gateway.token_count import TokenCounter
+from tests.running_floodgate import shared_cache
+
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(300)]
+
+_PIECES = (
+    *("the", "Paris", "ünïcode", "東京", "🙂", "عربي", "x=1;", "don't", "1234567", "def f():"),
+    *("<|im_end|>", "<|im_start|>", " ", "  ", "\t", "\n", "\n\n", "", " \n "),
+)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """As gateway.request_policy views it."""
+
+    messages: list[dict[str, str]]
+    model: str = model.NAME
+    choices: int = 1
+    output_cap: int | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        return [message["content"] for message in self.messages]
+
+    @property
+    def message_count(self) -> int:
+        return len(self.messages)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    cache = Path(shared_cache()).absolute()
+    return model.prepare(Home(cache, cache), StopSignal(), lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def template_tokens(folder: Path) -> Callable[[list[dict[str, str]]], int]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other people's, while they import
+        from transformers import AutoTokenizer
+
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+
+    def count(messages: list[dict[str, str]]) -> int:
+        made = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True)
+        return len(made["input_ids"])
+
+    return count
+
+
+def conversations(count: int) -> list[Conversation]:
+    draw = random.Random(20)
+    found = [
+        Conversation([{"role": "user", "content": ""}]),
+        Conversation([{"role": "system", "content": ""}]),
+        Conversation([{"role": "system", "content": ""}, {"role": "user", "content": "Hi"}]),
+        Conversation([{"role": "user", "content": "\n"}] * 100),
+        Conversation([{"role": "user", "content": "word " * 1_500}]),
+    ]
+    while len(found) < count:
+        roles = ["user", "assistant"] * draw.choice((1, 2, 5, 20))
+        if draw.random() < 0.5:
+            roles.insert(0, "system")
+        messages = []
+        for role in roles[: draw.randint(1, len(roles))]:
+            length, glue = draw.choice((0, 1, 5, 30, 150)), draw.choice(("", " "))
+            text = glue.join(draw.choices(_PIECES, k=length))
+            messages.append({"role": role, "content": text})
+        found.append(Conversation(messages))
+    return found
+
+
+async def test_the_count_is_never_below_the_templates_and_little_above(
+    folder: Path, template_tokens: Callable[[list[dict[str, str]]], int]
+) -> None:
+    counter = TokenCounter(lambda _: str(folder))
+    for conversation in conversations(400):
+        true = template_tokens(conversation.messages)
+        counted = await counter.count(conversation)
+        assert true <= counted <= true + 45 + 5 * conversation.message_count, conversation

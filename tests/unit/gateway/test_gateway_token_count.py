@@ -1,0 +1,79 @@
+"""Counting with a tokenizer made here; the default model's: tests/contract/test_token_count.py."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from gateway.token_count import TokenCounter
+
+
+@dataclass(frozen=True)
+class Request:
+    texts: tuple[str, ...]
+    message_count: int = 0
+    model: str = "m"
+    choices: int = 1
+    output_cap: int | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer of bytes and the one word `hello`."""
+    made = tmp_path_factory.mktemp("tokenizer")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("h", "e"), ("he", "l"), ("hel", "l"), ("hell", "o")]
+    vocab = {t: i for i, t in enumerate([*alphabet, *(a + b for a, b in merges)])}
+    tokenizer = Tokenizer(models.BPE(vocab, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(length=8)
+    tokenizer.save(str(made / "tokenizer.json"))
+    return made
+
+
+async def test_texts_are_counted_by_the_tokenizer_whole_and_without_padding(folder: Path) -> None:
+    counter = TokenCounter(lambda _: str(folder))
+    assert await counter.count(Request(("hello",))) == 1 + 1
+    assert await counter.count(Request(("hello" * 50,))) == 50 + 1
+    assert await counter.count(Request(())) == 0
+    assert await counter.count(Request(("hello" * 5_000, "x"))) == 5_001 + 2, "in a thread"
+    short, long = Request(("hello",) * 3), Request(("hello",) * 3, message_count=3)
+    assert await counter.count(long) - await counter.count(short) >= 26 + 3 * 5
+
+
+async def test_an_ask_holds_what_the_limits_need(folder: Path) -> None:
+    ask = await TokenCounter(lambda _: str(folder)).ask(
+        Request(("hello",), choices=3, output_cap=7), 8_192
+    )
+    assert (ask.model, ask.prompt_tokens, ask.choices, ask.output_cap) == ("m", 2, 3, 7)
+    assert (ask.context_tokens_max, ask.prompt_tokens_least) == (8_192, None)
+
+
+@pytest.mark.parametrize("kind", ["none", "no folder", "no file", "broken"])
+async def test_without_a_tokenizer_bytes_are_counted(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "broken":
+        (tmp_path / "tokenizer.json").write_text(json.dumps({"model": 7}))
+    path = {"none": "", "no folder": str(tmp_path / "gone")}.get(kind, str(tmp_path))
+    counter = TokenCounter(lambda _: path)
+    for _ in range(3):
+        ask = await counter.ask(Request(("東京", "abc")), 8_192)
+    assert ask.prompt_tokens == 6 + 3 + 2
+    assert ask.prompt_tokens_least == 3 + 2
+    assert capsys.readouterr().out.count("tokenizer_unusable") == (kind != "none")
+
+
+@given(texts=st.lists(st.text(st.characters(codec=None), max_size=50), max_size=5))
+async def test_any_text_is_counted_and_never_above_its_bytes(
+    folder: Path, texts: list[str]
+) -> None:
+    request = Request((*texts, "\ud800 lone"))
+    counted = await TokenCounter(lambda _: str(folder)).count(request)
+    assert counted <= await TokenCounter(lambda _: "").count(request)
