@@ -55,7 +55,7 @@ class EngineEndpoint:
         state["phase"] = "rate"
         rate = await gate.rate_limiter.take(caller)
         headers = [(k.encode(), v.encode()) for k, v in rate_headers(rate).items()]
-        async with ClientWatch(receive) as watch:
+        async with ClientWatch(scope, receive) as watch:
             relay = Relay(
                 send,
                 watch,
