@@ -3,13 +3,13 @@
 who calls → what is asked → within the rate → a slot → the engine → its bytes to the caller.
 """
 
-import asyncio
 import time
 from typing import Any
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from gateway.deadlines import Deadlines
 from gateway.endpoints import Endpoint
 from gateway.errors import (
     ApiError,
@@ -41,6 +41,7 @@ class EngineEndpoint:
         self._endpoint = endpoint
         self._gate = gate
         self._ttft = TTFT.labels(endpoint.path)
+        self._lives = Deadlines(gate.stream_life_s_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state: dict[str, Any] = scope["state"]
@@ -70,7 +71,7 @@ class EngineEndpoint:
     ) -> None:
         """Runs the exchange within its life, and tells late faults inside the stream."""
         try:
-            async with asyncio.timeout(self._gate.stream_life_s_max):
+            with self._lives.begin():
                 await self._exchange(state, request, body, relay)
             return
         except TimeoutError:
