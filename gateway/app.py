@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from gateway import buffered_values
 from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
 from gateway.capacity import Capacity, FlowCapacity, UpstreamCapacity
@@ -72,6 +73,7 @@ async def _lifespan(
 ) -> AsyncIterator[None]:
     clock = time.monotonic
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(buffered_values.write)
         flow = FlowRedis(
             settings.flow_url.get_secret_value(), deadline_s=settings.flow_deadline_s, clock=clock
         )
@@ -121,6 +123,7 @@ async def _lifespan(
             ("leases", admission.keep_leases()),
             ("ledger-probe", keys.watch()),
             ("revocations", keys.forget_revoked(authenticator)),
+            ("metrics", buffered_values.keep_written()),
         ):
             stack.push_async_callback(_stop, _start(name, work))
         tame_garbage_collector()
