@@ -1,7 +1,7 @@
 """One deadline for many: whatever runs longer than a fixed time is ended, by one timer for all.
 
-`asyncio.timeout` sets and cancels a timer for each request, 7 µs; here a request enters and
-leaves a dictionary. A deadline may be late by a twentieth of its time, at most by a second.
+`asyncio.timeout` sets and cancels a timer for each request, 6 µs; here a request enters and
+leaves a dictionary, 1.5 µs. A deadline may be late by a twentieth of its time, at most by a second.
 """
 
 import asyncio
