@@ -16,12 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gateway import redis_keys
+from gateway import buffered_values, redis_keys
 from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
 from gateway.capacity import Capacity, FlowCapacity, UpstreamCapacity
 from gateway.client_address import trusted_networks
 from gateway.collector import tame_garbage_collector
+from gateway.deadlines import Deadlines
 from gateway.draining import when_told_to_stop
 from gateway.endpoints import ENDPOINTS
 from gateway.error_handlers import (
@@ -90,6 +91,7 @@ async def _lifespan(
 ) -> AsyncIterator[None]:
     clock = time.monotonic
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(buffered_values.write)
         flow = FlowRedis(
             settings.flow_url.get_secret_value(), deadline_s=settings.flow_deadline_s, clock=clock
         )
@@ -148,7 +150,7 @@ async def _lifespan(
             bounds=_policy_bounds(settings),
             cache_salt_secret=_cache_salt_secret(settings),
             body_bytes_max=settings.body_bytes_max,
-            stream_life_s_max=settings.stream_life_s_max,
+            lives=Deadlines(settings.stream_life_s_max),
         )
         engine_endpoints.update((e.path, EngineEndpoint(e, gate)) for e in ENDPOINTS)
         _mount(app, settings, gate, capacity, readiness, directory, engine_endpoints)
@@ -160,6 +162,7 @@ async def _lifespan(
             ("revocations", keys.forget_revoked(authenticator)),
             ("plans", plans.watch()),
             ("usage", limits.keep_books()),
+            ("metrics", buffered_values.keep_written()),
         ):
             stack.push_async_callback(_stop, _start(name, work))
 

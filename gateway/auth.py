@@ -5,6 +5,7 @@ are trusted for a few seconds in the process; the rate-limit script catches a re
 that time. While the ledger is gone, keys that this worker knows go on for some minutes.
 """
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -68,6 +69,8 @@ class Authenticator:
         self._stale_s_max = stale_s_max
         self._clock = clock
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        # Requests with one key share a lookup: at saturation dozens come as its trust ends.
+        self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
         """The caller named by `Authorization: Bearer` or `x-api-key`.
@@ -88,7 +91,7 @@ class Authenticator:
                 code="malformed_api_key",
             )
         try:
-            caller = await self._directory.find(api_key)
+            caller = await self._find(digest, api_key)
         except AuthenticationFailed:
             self._known.pop(digest, None)
             raise
@@ -106,6 +109,20 @@ class Authenticator:
             raise AuthenticationFailed("No such API key.", code="invalid_api_key")
         self._remember(digest, _Known(caller, now, now + self._cache_s))
         return caller
+
+    async def _find(self, digest: bytes, api_key: str) -> Caller | None:
+        lookup = self._lookups.get(digest)
+        if lookup is None:
+            lookup = asyncio.create_task(self._look_up(digest, api_key), name="find-key")
+            self._lookups[digest] = lookup
+        # Who hangs up while waiting must not end the lookup for the others.
+        return await asyncio.shield(lookup)
+
+    async def _look_up(self, digest: bytes, api_key: str) -> Caller | None:
+        try:
+            return await self._directory.find(api_key)
+        finally:
+            del self._lookups[digest]
 
     def forget(self, key_ids: set[str]) -> None:
         """Drops revoked keys, so that the next request looks them up again."""

@@ -4,10 +4,12 @@ uvicorn with httptools takes headers of any size (3 MB were seen to pass) and wa
 half-sent request. Here the request line and headers are bounded in bytes and time, and the body
 in time; its size is bounded where it is read. What frames a chunked body (sizes, extensions,
 trailers) is bounded as well, and trailers are dropped: uvicorn adds them to the headers, where an
-`authorization` or `x-forwarded-for` could arrive behind every check.
+`authorization` or `x-forwarded-for` could arrive behind every check. A lost connection is told by
+a callback (DISCONNECT_EXTENSION), where ASGI would have a task wait for each request.
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -15,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.error_shapes import ErrorShape, error_body
 from gateway.errors import ApiError, BodyTooLarge, InvalidRequest, RequestTimeout
+from gateway.request_body import DISCONNECT_EXTENSION
 
 # The smallest chunk is one byte in six; nobody needs more framing than that for long.
 _FRAMING_PER_BYTE = 8
@@ -41,6 +44,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._in_headers = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._when_gone: Callable[[], None] | None = None
+        self._lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,24 +53,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self._set_deadline(self.header_time_s_max)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
         self._set_deadline(None)
         super().connection_lost(exc)
+        if self._when_gone is not None:
+            self._when_gone()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return  # refused already; what still arrives is not looked at
         if self._in_headers:
-            if self._header_bytes == 0 and self._deadline is None:
-                self._set_deadline(self.header_time_s_max)
             self._header_bytes += len(data)
         else:
             self._framing_bytes += len(data)
         super().data_received(data)
-        # Checked after parsing: a large body that came in the same piece is not headers.
-        if self._in_headers and self._header_bytes > self.header_bytes_max:
+        # Looked at after parsing: a large body that came in the same piece is not headers, and
+        # a request that came in one piece needs no deadline.
+        if self.transport.is_closing():
+            return
+        if not self._in_headers:
+            if self._deadline is None:
+                self._set_deadline(self.body_time_s_max)
+        elif self._header_bytes > self.header_bytes_max:
             self._refuse(
                 HeadersTooLarge(f"Request line and headers exceed {self.header_bytes_max} bytes.")
             )
+        elif self._header_bytes and self._deadline is None:
+            self._set_deadline(self.header_time_s_max)
 
         framing_bytes_max = self.header_bytes_max + _FRAMING_PER_BYTE * self._body_bytes
         if not self._in_headers and self._framing_bytes > framing_bytes_max:
@@ -73,6 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["extensions"] = {DISCONNECT_EXTENSION: {"when_gone": self._call_when_gone}}
         self._in_headers = True
         self._body_bytes = 0
         self._framing_bytes = 0
@@ -98,7 +113,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._in_headers = False
         self._header_bytes = 0
-        self._set_deadline(self.body_time_s_max)
+        self._set_deadline(None)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -108,6 +123,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(InvalidRequest("This is not a valid HTTP request.", code="invalid_http"))
+
+    def _call_when_gone(self, callback: Callable[[], None] | None) -> None:
+        self._when_gone = callback
+        if callback is not None and self._lost:
+            self.loop.call_soon(callback)
+        else:
+            # A large body paused the reading; a paused connection does not tell of its end.
+            self.flow.resume_reading()
 
     def _set_deadline(self, after_s: float | None) -> None:
         if self._deadline is not None:

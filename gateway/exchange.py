@@ -1,6 +1,5 @@
 """One admitted request: a slot, the engine, its bytes to the caller, and what it cost."""
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ class Exchange:
             return
         except TimeoutError:
             fault: ApiError = StreamLifeExceeded(
-                f"The answer took longer than {self._gate.stream_life_s_max:g} s and was ended.",
+                f"The answer took longer than {self._gate.lives.after_s:g} s and was ended.",
                 headers={"x-should-retry": "false"},
             )
         except EngineBroken as error:
@@ -114,7 +113,7 @@ class Exchange:
         for attempt in range(1, _ATTEMPTS + 1):
             slot = await self._slot(avoid)
             try:
-                async with asyncio.timeout(self._gate.stream_life_s_max):
+                with self._gate.lives.begin():
                     await self._answer(slot)
                 return
             except EngineUnreachable as error:

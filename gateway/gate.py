@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gateway.admission import Admission
 from gateway.auth import Authenticator
 from gateway.capacity import Capacity
+from gateway.deadlines import Deadlines
 from gateway.endpoints import Endpoint
 from gateway.limits import Limits
 from gateway.plans import Plans
@@ -30,7 +31,7 @@ class Gate:
     bounds: PolicyBounds
     cache_salt_secret: bytes
     body_bytes_max: int
-    stream_life_s_max: float
+    lives: Deadlines
 
     async def view(self, endpoint: Endpoint, body: bytes) -> RequestView:
         """Reads and judges a body; a large one in a thread, so that the loop does not stand still.

@@ -2,6 +2,10 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from gateway import buffered_values
+
+buffered_values.buffer_values()
+
 # From a slot at once to the longest wait.
 _WAIT_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 

@@ -17,6 +17,10 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from gateway import buffered_values
+
+buffered_values.buffer_values()
+
 # From a cached answer to the longest generation of a minute or more.
 _DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -85,7 +89,8 @@ SLOTS_CAPACITY = Gauge(
 
 
 def render() -> bytes:
-    """All workers' metrics in Prometheus's text format."""
+    """All workers' metrics in Prometheus's text format; other workers' are a second old."""
+    buffered_values.write()
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder is None:  # one worker by itself, as in tests
         return generate_latest(REGISTRY)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -162,7 +163,8 @@ class FlowRedis:
             async with asyncio.timeout(self._deadline_s):
                 if not connection.is_connected:
                     await connection.connect()  # type: ignore[no-untyped-call]
-                packed = connection.pack_commands(commands)
+                # hiredis's stubs ask for a tuple of one.
+                packed = b"".join([hiredis.pack_command(c) for c in commands])  # type: ignore[arg-type]
                 await connection.send_packed_command(packed, check_health=False)
                 return [await self._read_answer() for _ in commands]
         except BaseException:

@@ -50,7 +50,7 @@ class EngineEndpoint:
         work = self._work(caller, pool, request, reservation, scope)
         stream, hide_usage = request.stream, not request.wants_usage
         del body, request  # a long wait holds one copy: the engine's
-        async with ClientWatch(receive) as watch:
+        async with ClientWatch(scope, receive) as watch:
             relay = Relay(
                 send,
                 watch,

@@ -228,8 +228,11 @@ async def test_metrics_add_up_over_workers(
         async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
             for _ in range(30):
                 await client.post(PATH, json=CHAT)
+        counted = r'floodgate_requests_total{.*chat/completions.*"200"'
+        while await gateway.metric(counted) < 30:  # each worker writes its counts once a second
+            await asyncio.sleep(0.02)
         for _ in range(5):  # whichever worker answers
-            assert await gateway.metric(r'floodgate_requests_total{.*chat/completions.*"200"') == 30
+            assert await gateway.metric(counted) == 30
 
 
 async def test_a_metrics_token_is_asked_for_once_it_is_set(

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.integration
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 STREAM = {**CHAT, "stream": True}
+# More than the server buffers before it stops reading: then it must read on to see the hang-up.
+LARGE = {**CHAT, "messages": [{"role": "user", "content": "x" * 1_000_000}]}
 PATH = "/v1/chat/completions"
 
 
@@ -43,7 +45,7 @@ async def test_each_event_reaches_the_caller_before_the_next_is_made(
     assert seen == b"".join(b'data: {"n":%d}\n\n' % n for n in range(5)) + b"data: [DONE]\n\n"
 
 
-@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
+@pytest.mark.parametrize("body", [CHAT, STREAM, LARGE], ids=["whole", "stream", "large"])
 async def test_a_caller_that_hangs_up_before_the_first_byte_ends_the_engines_work(
     client: httpx.AsyncClient, engine: ScriptedEngine, body: dict[str, object]
 ) -> None:

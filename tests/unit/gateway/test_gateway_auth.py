@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable
@@ -13,12 +15,15 @@ class Keys:
         self.callers = {"fg-good": ALICE}
         self.gone = False
         self.lookups = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     def is_well_formed(self, api_key: str) -> bool:
         return api_key.startswith("fg-")
 
     async def find(self, api_key: str) -> Caller | None:
         self.lookups += 1
+        await self.may_answer.wait()
         if self.gone:
             raise DirectoryUnavailable("gone")
         return self.callers.get(api_key)
@@ -111,3 +116,34 @@ async def test_an_unknown_key_gets_503_not_401_while_the_ledger_is_gone(
     keys.gone = True
     with pytest.raises(Unavailable):
         await authenticator.authenticate(bearer("fg-other"))
+
+
+async def test_requests_with_one_key_share_a_lookup(
+    authenticator: Authenticator, keys: Keys
+) -> None:
+    keys.may_answer.clear()
+    calls = [asyncio.create_task(authenticator.authenticate(bearer("fg-good"))) for _ in range(9)]
+    while not keys.lookups:
+        await asyncio.sleep(0)
+    calls[0].cancel()  # the one whose lookup it is hangs up
+    with pytest.raises(asyncio.CancelledError):
+        await calls[0]
+    keys.may_answer.set()
+    assert await asyncio.gather(*calls[1:]) == [ALICE] * 8
+    assert keys.lookups == 1
+
+
+async def test_a_lookup_that_fails_fails_for_all_and_is_tried_again(
+    authenticator: Authenticator, keys: Keys
+) -> None:
+    keys.gone = True
+    keys.may_answer.clear()
+    calls = [asyncio.create_task(authenticator.authenticate(bearer("fg-good"))) for _ in range(3)]
+    while not keys.lookups:
+        await asyncio.sleep(0)
+    keys.may_answer.set()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+    keys.gone = False
+    assert await authenticator.authenticate(bearer("fg-good")) == ALICE
+    assert keys.lookups == 2

@@ -1,10 +1,11 @@
 import asyncio
+from collections.abc import Callable
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from gateway.errors import BodyTooLarge, ClientGone
-from gateway.request_body import ClientWatch, read_body
+from gateway.request_body import DISCONNECT_EXTENSION, ClientWatch, read_body
 
 
 class Messages:
@@ -37,14 +38,37 @@ async def test_hanging_up_while_sending_is_noticed() -> None:
         await read_body(Messages(part(b"ab", more=True), {"type": "http.disconnect"}), 3)
 
 
-async def test_the_watch_ends_the_work_when_the_caller_hangs_up() -> None:
-    receive = Messages()
+class Caller:
+    """Someone who may hang up, on a server that tells of it as ASGI does, or by the extension."""
+
+    def __init__(self, *, extension: bool) -> None:
+        self.receive = Messages()
+        self.scope: Scope = {}
+        self._told: Callable[[], None] | None = None
+        if extension:
+            self.scope["extensions"] = {DISCONNECT_EXTENSION: {"when_gone": self._when_gone}}
+
+    def _when_gone(self, told: Callable[[], None] | None) -> None:
+        self._told = told
+
+    def hang_up(self) -> None:
+        self.receive.queue.put_nowait({"type": "http.disconnect"})
+        if self._told is not None:
+            self._told()
+
+
+@pytest.fixture(params=["asgi", "extension"])
+def caller(request: pytest.FixtureRequest) -> Caller:
+    return Caller(extension=request.param == "extension")
+
+
+async def test_the_watch_ends_the_work_when_the_caller_hangs_up(caller: Caller) -> None:
     working = asyncio.Event()
     cleaned_up = False
 
     async def work() -> None:
         nonlocal cleaned_up
-        async with ClientWatch(receive):
+        async with ClientWatch(caller.scope, caller.receive):
             try:
                 working.set()
                 await asyncio.Event().wait()
@@ -53,27 +77,33 @@ async def test_the_watch_ends_the_work_when_the_caller_hangs_up() -> None:
 
     task = asyncio.create_task(work())
     await working.wait()
-    receive.queue.put_nowait({"type": "http.disconnect"})
+    caller.hang_up()
     with pytest.raises(ClientGone):
         await task
     assert cleaned_up
 
 
-async def test_a_disarmed_watch_lets_the_last_byte_go_out() -> None:
-    receive = Messages()
-    async with ClientWatch(receive) as watch:
+async def test_a_disarmed_watch_lets_the_last_byte_go_out(caller: Caller) -> None:
+    async with ClientWatch(caller.scope, caller.receive) as watch:
         watch.disarm()
-        receive.queue.put_nowait({"type": "http.disconnect"})
+        caller.hang_up()
         for _ in range(5):
             await asyncio.sleep(0)
 
 
-async def test_a_cancel_from_outside_stays_a_cancel() -> None:
-    receive = Messages()
+async def test_the_watch_is_over_with_the_work(caller: Caller) -> None:
+    async with ClientWatch(caller.scope, caller.receive):
+        pass
+    caller.hang_up()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_cancel_from_outside_stays_a_cancel(caller: Caller) -> None:
     working = asyncio.Event()
 
     async def work() -> None:
-        async with ClientWatch(receive):
+        async with ClientWatch(caller.scope, caller.receive):
             working.set()
             await asyncio.Event().wait()
 
