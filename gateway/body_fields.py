@@ -1,6 +1,8 @@
 """Kinds of body fields: what a value may be, and how OpenAPI says it. Pure.
 
 A kind checks a value and returns what the engine gets. Null counts as left out, as SDKs mean it.
+A value is checked without its path at first: building `messages[3].content` for each of a
+conversation's values would cost more than the checks. What fails is checked again with it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +11,8 @@ from typing import Any, NoReturn
 
 from gateway.errors import InvalidRequest
 
-Check = Callable[[Any, str], Any]
+Param = str | None
+Check = Callable[[Any, Param], Any]
 
 INT64_MAX = 2**63 - 1
 
@@ -28,20 +31,20 @@ class Field:
     reaches_engine: bool = True
 
 
-def wrong_type(param: str, wanted: str) -> NoReturn:
+def wrong_type(param: Param, wanted: str) -> NoReturn:
     raise InvalidRequest(f"`{param}` must be {wanted}.", code="invalid_type", param=param)
 
 
-def out_of_bounds(param: str, wanted: str) -> NoReturn:
+def out_of_bounds(param: Param, wanted: str) -> NoReturn:
     raise InvalidRequest(f"`{param}` must be {wanted}.", code="out_of_bounds", param=param)
 
 
-def unsupported(param: str, why: str) -> NoReturn:
+def unsupported(param: Param, why: str) -> NoReturn:
     raise InvalidRequest(why, code="unsupported_parameter", param=param)
 
 
 def boolean() -> Field:
-    def check(value: Any, param: str) -> bool:
+    def check(value: Any, param: Param) -> bool:
         if not isinstance(value, bool):
             wrong_type(param, "true or false")
         return value
@@ -50,7 +53,7 @@ def boolean() -> Field:
 
 
 def integer(low: int, high: int = INT64_MAX) -> Field:
-    def check(value: Any, param: str) -> int:
+    def check(value: Any, param: Param) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             wrong_type(param, "an integer")
         if not low <= value <= high:
@@ -61,7 +64,7 @@ def integer(low: int, high: int = INT64_MAX) -> Field:
 
 
 def number(low: float, high: float, *, above_low: bool = False) -> Field:
-    def check(value: Any, param: str) -> float:
+    def check(value: Any, param: Param) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
             wrong_type(param, "a number")
         if not low <= value <= high or (above_low and value == low):
@@ -73,7 +76,7 @@ def number(low: float, high: float, *, above_low: bool = False) -> Field:
 
 
 def text(chars_max: int | None = None) -> Field:
-    def check(value: Any, param: str) -> str:
+    def check(value: Any, param: Param) -> str:
         if not isinstance(value, str):
             wrong_type(param, "a text")
         if chars_max is not None and len(value) > chars_max:
@@ -87,7 +90,7 @@ def text(chars_max: int | None = None) -> Field:
 def one_of(*values: str) -> Field:
     wanted = "one of " + ", ".join(f'"{value}"' for value in values)
 
-    def check(value: Any, param: str) -> str:
+    def check(value: Any, param: Param) -> str:
         if not isinstance(value, str):
             wrong_type(param, wanted)
         if value not in values:
@@ -98,12 +101,15 @@ def one_of(*values: str) -> Field:
 
 
 def list_of(item: Field, entries_max: int, entries_min: int = 0) -> Field:
-    def check(value: Any, param: str) -> list[Any]:
+    def check(value: Any, param: Param) -> list[Any]:
         if not isinstance(value, list):
             wrong_type(param, "a list")
         if not entries_min <= len(value) <= entries_max:
             out_of_bounds(param, f"a list of {entries_min} to {entries_max} entries")
-        return [item.check(entry, f"{param}[{index}]") for index, entry in enumerate(value)]
+        check_item = item.check
+        if param is None:
+            return [check_item(entry, None) for entry in value]
+        return [check_item(entry, f"{param}[{index}]") for index, entry in enumerate(value)]
 
     schema = {"type": "array", "items": item.schema, "maxItems": entries_max}
     return Field(check, schema | ({"minItems": entries_min} if entries_min else {}))
@@ -112,7 +118,7 @@ def list_of(item: Field, entries_max: int, entries_min: int = 0) -> Field:
 def either(first: Field, second: Field, takes_first: type) -> Field:
     """`first` for values of this type, `second` for all others."""
 
-    def check(value: Any, param: str) -> Any:
+    def check(value: Any, param: Param) -> Any:
         return (first if isinstance(value, takes_first) else second).check(value, param)
 
     return Field(check, {"anyOf": [first.schema, second.schema]})
@@ -121,10 +127,10 @@ def either(first: Field, second: Field, takes_first: type) -> Field:
 def members(fields: Mapping[str, Field], required: Sequence[str] = ()) -> Field:
     """An object with these members and no others."""
 
-    def check(value: Any, param: str) -> dict[str, Any]:
+    def check(value: Any, param: Param) -> dict[str, Any]:
         if not isinstance(value, dict):
             wrong_type(param, "an object")
-        return check_members(fields, value, f"{param}.", required)
+        return _members(fields, value, None if param is None else f"{param}.", required)
 
     schema = {
         "type": "object",
@@ -134,30 +140,39 @@ def members(fields: Mapping[str, Field], required: Sequence[str] = ()) -> Field:
     return Field(check, schema | ({"required": list(required)} if required else {}))
 
 
-def check_members(
-    fields: Mapping[str, Field], value: Mapping[str, Any], prefix: str, required: Sequence[str]
+def check_body(
+    fields: Mapping[str, Field], body: Mapping[str, Any], required: Sequence[str]
 ) -> dict[str, Any]:
-    """What of an object's members reaches the engine.
+    """What of a body reaches the engine.
 
     Raises:
-        InvalidRequest: `unsupported_parameter`, `missing_parameter`, or what a kind raises.
+        InvalidRequest: `unsupported_parameter`, `missing_parameter`, or what a kind raises; its
+            message and param name the whole path.
     """
+    try:
+        return _members(fields, body, None, required)
+    except InvalidRequest:
+        return _members(fields, body, "", required)
+
+
+def _members(
+    fields: Mapping[str, Field], value: Mapping[str, Any], prefix: Param, required: Sequence[str]
+) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, member in value.items():
         field = fields.get(name)
         if field is None:
-            param = (prefix + name)[:200]
+            param = f"{prefix}{name}"[:200]
             unsupported(param, f"`{param}` is not accepted here. GET /openapi.json lists what is.")
         if member is None:
             continue
-        checked = field.check(member, prefix + name)
+        checked = field.check(member, None if prefix is None else prefix + name)
         if field.reaches_engine:
             kept[name] = checked
     for name in required:
         if value.get(name) is None:
-            raise InvalidRequest(
-                f"`{prefix}{name}` is missing.", code="missing_parameter", param=prefix + name
-            )
+            param = f"{prefix}{name}"
+            raise InvalidRequest(f"`{param}` is missing.", code="missing_parameter", param=param)
     return kept
 
 
@@ -175,7 +190,7 @@ def dropped(field: Field | None = None) -> Field:
 def only(*values: Any, why: str) -> Field:
     """Dropped where it says what holds here anyway, refused otherwise."""
 
-    def check(value: Any, param: str) -> Any:
+    def check(value: Any, param: Param) -> Any:
         if value not in values or isinstance(value, bool) is not isinstance(values[0], bool):
             unsupported(param, why)
         return value
@@ -191,7 +206,7 @@ def nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
 def refused(why: str) -> Field:
     """Known, and not possible here unless it is null."""
 
-    def check(value: Any, param: str) -> NoReturn:
+    def check(value: Any, param: Param) -> NoReturn:
         unsupported(param, why)
 
     return Field(check, {"type": "null"})
@@ -201,7 +216,7 @@ def tagged(tag: str, variants: Mapping[str, Field], default: str | None = None) 
     """An object whose member `tag` says which of the variants it is."""
     known = ", ".join(f'"{variant}"' for variant in variants)
 
-    def check(value: Any, param: str) -> Any:
+    def check(value: Any, param: Param) -> Any:
         if not isinstance(value, dict):
             wrong_type(param, "an object")
         name = value.get(tag, default)

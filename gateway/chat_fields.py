@@ -2,6 +2,7 @@
 
 from gateway.body_fields import (
     Field,
+    Param,
     anything,
     boolean,
     constant,
@@ -203,7 +204,7 @@ def _prompts() -> Field:
     """A text, token ids, or a list of either."""
     texts = list_of(either(text(), _prompt_ids, str), PROMPTS_MAX, 1)
 
-    def check(value: object, param: str) -> object:
+    def check(value: object, param: Param) -> object:
         if isinstance(value, str):
             return value
         ids = isinstance(value, list) and bool(value) and isinstance(value[0], int)

@@ -82,4 +82,8 @@ def _add(value: Any, texts: list[str]) -> None:
 
 def _add_each(values: Iterable[Any], texts: list[str]) -> None:
     for value in values:
-        _add(value, texts)
+        # Nearly all messages are a role and a text.
+        if len(value) == 2 and isinstance(text := value.get("content"), str):
+            texts.append(text)
+        else:
+            _add(value, texts)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.body_fields import Field, check_members, out_of_bounds
+from gateway.body_fields import Field, check_body, out_of_bounds
 from gateway.body_parse import parse_object
 from gateway.chat_fields import CHAT, COMPLETIONS, EMBEDDINGS
 from gateway.endpoints import Endpoint
@@ -136,7 +136,7 @@ def view_request(
         )
     stream = _stream(endpoint, given)
     name = endpoint.name
-    document = check_members(FIELDS[name], given, "", REQUIRED[name])
+    document = check_body(FIELDS[name], given, REQUIRED[name])
     prompt = prompt_texts(name, document)
     choices = _choices(name, document, prompt.prompts, bounds)
     caps = (document[cap] for cap in _CAPS[name] if cap in document)

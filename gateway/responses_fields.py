@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.body_fields import (
     Field,
+    Param,
     anything,
     boolean,
     constant,
@@ -183,7 +184,7 @@ def _include() -> Field:
     """The one entry that a model without hosted tools can follow; others have no effect."""
     entries = list_of(text(128), 16)
 
-    def check(value: Any, param: str) -> list[str]:
+    def check(value: Any, param: Param) -> list[str]:
         return [e for e in entries.check(value, param) if e == "message.output_text.logprobs"]
 
     return Field(check, entries.schema)

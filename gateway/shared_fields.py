@@ -17,6 +17,7 @@ from typing import Any
 from gateway.body_fields import (
     INT64_MAX,
     Field,
+    Param,
     boolean,
     dropped,
     either,
@@ -50,7 +51,7 @@ _SCHEMA_NODES_MAX = 4000
 def token_ids(entries_max: int, entries_min: int = 0) -> Field:
     """A list of token ids, checked without a step of Python for each: prompts have 100,000."""
 
-    def check(value: Any, param: str) -> list[int]:
+    def check(value: Any, param: Param) -> list[int]:
         if not isinstance(value, list) or not set(map(type, value)) <= {int}:
             wrong_type(param, "a list of token ids")
         if not entries_min <= len(value) <= entries_max:
@@ -110,7 +111,7 @@ VLLM_SAMPLING = {
 def _logit_bias() -> Field:
     bias = number(-100, 100)
 
-    def check(value: Any, param: str) -> dict[str, float]:
+    def check(value: Any, param: Param) -> dict[str, float]:
         if not isinstance(value, dict):
             wrong_type(param, "an object of token ids and biases")
         if len(value) > _LOGIT_BIAS_MAX:
@@ -134,7 +135,7 @@ def _logit_bias() -> Field:
 def _json_schema() -> Field:
     """A JSON schema; only its size is judged here."""
 
-    def check(value: Any, param: str) -> dict[str, Any]:
+    def check(value: Any, param: Param) -> dict[str, Any]:
         if not isinstance(value, dict):
             wrong_type(param, "a JSON schema")
         nodes, todo = 0, [value]
@@ -155,7 +156,7 @@ def _json_schema() -> Field:
 def _data_url() -> Field:
     """Media within the body. An address would be fetched by the engine, from where it stands."""
 
-    def check(value: Any, param: str) -> str:
+    def check(value: Any, param: Param) -> str:
         if not isinstance(value, str):
             wrong_type(param, "a data: URL")
         if value[:5].lower() != "data:":

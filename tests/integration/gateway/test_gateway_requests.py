@@ -1,6 +1,7 @@
 """Requests through the real gateway processes: what passes, what is refused, in which words."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,18 +21,48 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 PATH = "/v1/chat/completions"
 
 
-async def test_a_request_reaches_the_engine_as_it_came(
+async def test_a_request_reaches_the_engine_written_anew(
     client: httpx.AsyncClient, engine: ScriptedEngine
 ) -> None:
-    body = b'{"model": "scripted",  "messages":[], "x": "\xc3\xa4"}'
+    body = '{"model": "scripted",  "messages":[{"role":"user","content":"ä"}], "user": "u"}'
     answer = await client.post(PATH, content=body, headers={"x-request-id": "mine-1"})
     assert answer.status_code == 200
     assert answer.json()["object"] == "chat.completion"
     assert answer.headers["x-request-id"] == "mine-1"
     seen = await engine.request(0)
-    assert seen.body == body
+    assert seen.body.decode() == ('{"model":"scripted","messages":[{"role":"user","content":"ä"}]}')
     assert seen.headers["x-request-id"] == "mine-1"
     assert seen.headers["x-request-disconnect-disabled"] == "?1"
+
+
+async def test_large_bodies_are_judged_beside_the_loop_and_pass(
+    client: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    text = 'a "quoted" {text}, ' * 100_000
+    answer = await client.post(PATH, json={**CHAT, "messages": [{"role": "user", "content": text}]})
+    assert answer.status_code == 200
+    assert json.loads((await engine.request(0)).body)["messages"][0]["content"] == text
+    answer = await client.post(PATH, content=b'{"model":"scripted","messages":[' + b"{}," * 500_000)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "too_many_values")
+
+
+async def test_metrics_are_for_this_machine_and_not_for_whom_a_proxy_asks(
+    start_gateway: Callable[..., GatewayProcess],
+) -> None:
+    forwarded = {"x-forwarded-for": "192.0.2.7"}
+    async with start_gateway() as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.get("/metrics", headers=forwarded)).status_code == 401
+    async with (
+        start_gateway(trusted_proxies="127.0.0.0/8") as gateway,
+        httpx.AsyncClient(base_url=gateway.url) as client,
+    ):
+        assert (await client.get("/metrics", headers=forwarded)).status_code == 401
+        assert (await client.get("/metrics")).status_code == 200
+        spoofed = {"x-forwarded-for": "127.0.0.1, 192.0.2.7"}
+        assert (await client.get("/metrics", headers=spoofed)).status_code == 401
+        lines = [json.loads(line) for line in gateway.log.splitlines() if "/metrics" in line]
+        assert [line["client"] for line in lines] == ["192.0.2.7", "127.0.0.1", "192.0.2.7"]
 
 
 async def test_callers_headers_and_keys_never_reach_the_engine(
@@ -98,7 +129,8 @@ async def test_bad_requests_are_refused_in_openais_shape(
         (b"{", "invalid_json"),
         (b"[1]", "invalid_json"),
         (b'{"messages":[]}', "missing_model"),
-        (b'{"model":"other"}', "model_not_found"),
+        (b'{"model":"m"}', "missing_parameter"),
+        (b'{"model":"m","messages":[{"role":"user","content":"hi"}]}', "model_not_found"),
     ):
         answer = await client.post(PATH, content=body)
         error = answer.json()["error"]

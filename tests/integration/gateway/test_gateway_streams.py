@@ -18,6 +18,11 @@ STREAM = {**CHAT, "stream": True}
 # More than the server buffers before it stops reading: then it must read on to see the hang-up.
 LARGE = {**CHAT, "messages": [{"role": "user", "content": "x" * 1_000_000}]}
 PATH = "/v1/chat/completions"
+STREAMS = {
+    PATH: STREAM,
+    "/v1/responses": {"model": MODEL, "input": "hello", "stream": True},
+    "/v1/messages": {**STREAM, "max_tokens": 8},
+}
 
 
 async def test_each_event_reaches_the_caller_before_the_next_is_made(
@@ -91,7 +96,7 @@ async def test_a_stream_that_breaks_in_the_middle_of_an_event_ends_with_an_error
         return response
 
     engine.script = break_off
-    answer = await client.post(path, json=STREAM)
+    answer = await client.post(path, json=STREAMS[path])
     assert answer.status_code == 200
     last = answer.content.strip().split(b"\n")[-1]
     error = orjson.loads(last.removeprefix(b"data: "))
@@ -222,3 +227,23 @@ async def test_a_large_stream_to_a_slow_reader_is_not_piled_up(
         after = sum(worker.memory_info().rss for worker in gateway.workers())
         assert sent < 40_000_000, "sockets and buffers hold a few MB, not the stream"
         assert after - before < 20_000_000
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+async def test_usage_that_only_the_gateway_asked_for_is_not_shown(
+    client: httpx.AsyncClient, engine: ScriptedEngine, wanted: bool
+) -> None:
+    told = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+
+    async def tell(request: EngineRequest) -> web.StreamResponse:
+        assert orjson.loads(request.body)["stream_options"] == {"include_usage": True}
+        response = await request.stream()
+        for piece in (event, told[:30], told[30:], b"data: [DONE]\n\n"):
+            await response.write(piece)
+        return response
+
+    engine.script = tell
+    options = {"stream_options": {"include_usage": True}} if wanted else {}
+    answer = await client.post(PATH, json={**STREAM, **options})
+    assert answer.content == event + (told if wanted else b"") + b"data: [DONE]\n\n"
