@@ -139,9 +139,14 @@ class Reservation:
 
 
 def refusal(decision: Decision, plan: Plan, budget: Budget, terms: Terms) -> RateLimited:
-    """The error for a decision that is none to go on."""
-    kind, message, fits = _reason(decision, plan, budget, terms)
-    helps = fits and decision.wait_ms <= RETRY_AFTER_S_MAX * 1000
+    """The error for a decision that is none to go on.
+
+    `budget` may be a worker's share: what fits the plan is worth a retry, for the whole of it will
+    be back with the flow Redis.
+    """
+    whole = Budget.of(plan)
+    kind, message, fits = _reason(decision, plan, whole, terms)
+    helps = fits and (decision.wait_ms <= RETRY_AFTER_S_MAX * 1000 or budget != whole)
     wait_ms = min(decision.wait_ms, RETRY_AFTER_S_MAX * 1000) if fits else RETRY_AFTER_S_MAX * 1000
     wait_s = max(1, -(-wait_ms // 1000))
     if helps:
