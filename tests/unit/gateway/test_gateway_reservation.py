@@ -40,8 +40,8 @@ def test_caps(
     assert (terms.cap, terms.cap_min) == (cap, cap_min)
 
 
-def test_a_context_is_filled_by_what_the_prompt_has_at_least() -> None:
-    ask = TokenAsk("m", 8_000, 1, None, 8_192, prompt_tokens_least=2_700)
+def test_a_context_is_filled_by_one_prompt_of_several() -> None:
+    ask = TokenAsk("m", 8_000, 1, None, 8_192, context_tokens_filled=2_700)
     assert Terms.of(ask, PLAN, Budget.of(PLAN)).cap == 1_024
 
 
