@@ -162,19 +162,13 @@ class Limits:
 
 def _arguments(
     caller: Caller, budget: Budget, terms: Terms, seed: DaySeed | None
-) -> Sequence[str | int]:
-    day = (seed.tokens, int(seed.known), seed.day) if seed else ("", 0, 0)
-    return (
-        caller.key_id,
-        budget.requests_per_minute,
-        budget.tokens_per_minute,
-        budget.tokens_per_day or 0,
-        terms.prompt_tokens,
-        terms.choices,
-        terms.cap,
-        terms.cap_min,
-        *day,
+) -> tuple[str, str, str]:
+    numbers = (
+        f"{budget.requests_per_minute} {budget.tokens_per_minute} {budget.tokens_per_day or 0} "
+        f"{terms.prompt_tokens} {terms.choices} {terms.cap} {terms.cap_min}"
     )
+    known = f"{seed.day} {seed.tokens} {seed.known:d}" if seed else ""
+    return caller.key_id, numbers, known
 
 
 def _decision(answer: Sequence[Any], budget: Budget) -> Decision:

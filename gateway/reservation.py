@@ -20,8 +20,8 @@ class TokenAsk:
     """What a request may use at most.
 
     `choices` counts all answers (prompts times n); 0 where nothing is generated (embeddings).
-    `output_cap` is the caller's own, for each choice. `prompt_tokens_least` is a count that the
-    prompt hardly falls below, where `prompt_tokens` is far above it; the context is filled by it.
+    `output_cap` is the caller's own, for each choice. `context_tokens_filled` is what the
+    longest prompt fills of the context, where that is another number than `prompt_tokens`.
     """
 
     model: str
@@ -29,7 +29,7 @@ class TokenAsk:
     choices: int
     output_cap: int | None
     context_tokens_max: int | None = None
-    prompt_tokens_least: int | None = None
+    context_tokens_filled: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Terms:
         named = ask.output_cap
         cap = min(plan.output_tokens_default if named is None else named, plan.output_tokens_max)
         if ask.context_tokens_max:
-            filled = prompt if ask.prompt_tokens_least is None else ask.prompt_tokens_least
+            filled = prompt if ask.context_tokens_filled is None else ask.context_tokens_filled
             # A prompt that fills the context is the engine's to refuse: it knows the true count.
             cap = min(cap, max(1, ask.context_tokens_max - filled))
         if named is not None:
@@ -139,9 +139,14 @@ class Reservation:
 
 
 def refusal(decision: Decision, plan: Plan, budget: Budget, terms: Terms) -> RateLimited:
-    """The error for a decision that is none to go on."""
-    kind, message, fits = _reason(decision, plan, budget, terms)
-    helps = fits and decision.wait_ms <= RETRY_AFTER_S_MAX * 1000
+    """The error for a decision that is none to go on.
+
+    `budget` may be a worker's share: what fits the plan is worth a retry, for the whole of it will
+    be back with the flow Redis.
+    """
+    whole = Budget.of(plan)
+    kind, message, fits = _reason(decision, plan, whole, terms)
+    helps = fits and (decision.wait_ms <= RETRY_AFTER_S_MAX * 1000 or budget != whole)
     wait_ms = min(decision.wait_ms, RETRY_AFTER_S_MAX * 1000) if fits else RETRY_AFTER_S_MAX * 1000
     wait_s = max(1, -(-wait_ms // 1000))
     if helps:

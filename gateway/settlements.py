@@ -111,8 +111,7 @@ class Settlements:
         plan = account.plan
         args: list[str | int] = [account.number, _REMEMBERED_MS]
         args += (plan.requests_per_minute, plan.tokens_per_minute)
-        for settlement in account.batch:
-            args += settlement
+        args += (" ".join(map(str, settlement)) for settlement in account.batch)
         keys = (
             redis_keys.account_limits(account_id),
             redis_keys.settled_batch(account_id, self._worker_id),

@@ -3,7 +3,8 @@
 The one module that imports tokenizers. The count is at least what the engine makes of the request,
 so that nobody gets more than was reserved: the texts by themselves, and for each message and each
 conversation a bound of what the chat template puts around them. Where there is no tokenizer the
-UTF-8 bytes are counted: no tokenizer makes more tokens than there are bytes.
+UTF-8 bytes are counted: no tokenizer makes more tokens than there are bytes. What a template adds
+to tool definitions, and images, are not in the count; the settlement corrects it.
 """
 
 import asyncio
@@ -48,7 +49,7 @@ class Countable(Protocol):
 
     @property
     def token_ids(self) -> int:
-        """Tokens that the caller sends as numbers."""
+        """Tokens that the caller sent as such."""
 
     @property
     def choices(self) -> int: ...
@@ -71,24 +72,27 @@ class TokenCounter:
     async def ask(self, request: Countable, context_tokens_max: int | None) -> TokenAsk:
         """What the request may use at most."""
         tokenizer = await self._tokenizer(request.model)
-        around = request.token_ids + _TEXT_TOKENS * len(request.texts)
+        texts = request.texts
+        around = _TEXT_TOKENS * len(texts) + request.token_ids
         if request.message_count:
             around += _CONVERSATION_TOKENS + _MESSAGE_TOKENS * request.message_count
-        least: int | None = None
         if tokenizer is None:
-            text_bytes = sum(len(t.encode("utf-8", "surrogatepass")) for t in request.texts)
-            prompt, least = text_bytes + around, text_bytes // _BYTES_PER_TOKEN + around
-        elif sum(map(len, request.texts)) <= _LOOP_CHARS_MAX:
-            prompt = around + _count(tokenizer, request.texts)
+            counts = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+        elif sum(map(len, texts)) <= _LOOP_CHARS_MAX:
+            counts = _counts(tokenizer, texts)
         else:
-            prompt = around + await asyncio.to_thread(_count_long, tokenizer, request.texts)
+            counts = await asyncio.to_thread(_counts_of_long, tokenizer, texts)
+        # Texts that are no conversation are prompts of their own, each with the whole context.
+        filled = sum(counts) if request.message_count else max(counts, default=0)
+        if tokenizer is None:
+            filled //= _BYTES_PER_TOKEN
         return TokenAsk(
             model=request.model,
-            prompt_tokens=prompt,
+            prompt_tokens=sum(counts) + around,
             choices=request.choices,
             output_cap=request.output_cap,
             context_tokens_max=context_tokens_max,
-            prompt_tokens_least=least,
+            context_tokens_filled=filled + around,
         )
 
     async def _tokenizer(self, model: str) -> Tokenizer | None:
@@ -115,14 +119,14 @@ def _load(folder: str) -> Tokenizer | None:
     return tokenizer
 
 
-def _count(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
-    return sum(len(tokenizer.encode(_valid(t), add_special_tokens=False).ids) for t in texts)
+def _counts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    return [len(tokenizer.encode(_valid(t), add_special_tokens=False).ids) for t in texts]
 
 
-def _count_long(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
+def _counts_of_long(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     """The same in a thread: a batch is counted without the interpreter's lock."""
     valid = [_valid(text) for text in texts]
-    return sum(len(e.ids) for e in tokenizer.encode_batch_fast(valid, add_special_tokens=False))
+    return [len(e.ids) for e in tokenizer.encode_batch_fast(valid, add_special_tokens=False)]
 
 
 def _valid(text: str) -> str:

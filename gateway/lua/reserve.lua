@@ -6,10 +6,11 @@
 -- 60,000,000 and which leak by the limit each microsecond: whole numbers, so nothing drifts.
 --
 -- KEYS[1] limits of the account   KEYS[2] set of the account's revoked key ids
--- ARGV[1] key id   [2] requests a minute   [3] tokens a minute   [4] tokens a day, 0: no limit
--- ARGV[5] prompt tokens   [6] choices   [7] output tokens wanted for each choice
--- ARGV[8] the least of them worth having   [9] tokens used today by the ledger, '' if not asked
--- ARGV[10] 1 where [9] is the ledger's own word, 0 where it is a guess   [11] the day of [9]
+-- ARGV[1] key id
+-- ARGV[2] requests a minute, tokens a minute, tokens a day (0: no limit), prompt tokens, choices,
+--   output tokens wanted for each choice, the least of them worth having: one text with spaces,
+--   since each argument costs the gateway 2 us
+-- ARGV[3] '' or a day, tokens used on it, and 1 where that is the ledger's word, 0 where a guess
 -- Returns {1 reserved | 2 no request left | 3 no token | 4 none today, output tokens a choice,
 --   requests left, ms until all are, tokens left, ms until all are, tokens left today,
 --   ms until tomorrow, today, since when today is counted (us), when these tokens have leaked out
@@ -17,8 +18,10 @@
 -- {-1} for a revoked key, {-2, today} where today's use must be asked of the ledger first.
 local UNITS = 60000000
 if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return {-1} end
-local request_limit, token_limit = tonumber(ARGV[2]), tonumber(ARGV[3])
-local day_limit, prompt, choices = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local numbers = {}
+for number in string.gmatch(ARGV[2], '%d+') do numbers[#numbers + 1] = tonumber(number) end
+local request_limit, token_limit, day_limit, prompt, choices, cap, cap_min = unpack(numbers)
+local seed_day, seed_tokens, seed_known = string.match(ARGV[3], '^(%d+) (%d+) (%d)$')
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local today = math.floor(time[1] / 86400)
@@ -35,10 +38,10 @@ if tonumber(state[4] or -1) == today then
   day_tokens, day_since, guessed = tonumber(state[5]), tonumber(state[6]), state[7]
 end
 
-local seeds = not day_tokens or (guessed == '1' and ARGV[10] == '1')
-if seeds and ARGV[9] ~= '' and tonumber(ARGV[11]) == today then
-  day_tokens = math.max(day_tokens or 0, tonumber(ARGV[9]))
-  day_since, guessed = now, ARGV[10] == '1' and '0' or '1'
+local seeds = not day_tokens or (guessed == '1' and seed_known == '1')
+if seeds and tonumber(seed_day or -1) == today then
+  day_tokens = math.max(day_tokens or 0, tonumber(seed_tokens))
+  day_since, guessed = now, seed_known == '1' and '0' or '1'
   redis.call('HSET', KEYS[1], 'day', today, 'day_tokens', string.format('%.0f', day_tokens),
     'day_since', string.format('%.0f', now), 'day_guessed', guessed)
   redis.call('PEXPIRE', KEYS[1], until_tomorrow_ms + 60000)
@@ -47,9 +50,8 @@ if day_limit > 0 and not day_tokens then return {-2, today} end
 
 local room = math.floor((token_limit * UNITS - tokens) / UNITS)
 if day_limit > 0 then room = math.min(room, day_limit - day_tokens) end
-local cap = tonumber(ARGV[7])
 if choices > 0 then
-  cap = math.max(tonumber(ARGV[8]), math.min(cap, math.floor((room - prompt) / choices)))
+  cap = math.max(cap_min, math.min(cap, math.floor((room - prompt) / choices)))
 end
 local needed = prompt + cap * choices
 

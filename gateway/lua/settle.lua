@@ -6,7 +6,7 @@
 --
 -- KEYS[1] limits of the account   KEYS[2] the last batch of this worker
 -- ARGV[1] number of the batch   [2] how long that is remembered, ms
--- ARGV[3] requests a minute   [4] tokens a minute, then for each request seven numbers:
+-- ARGV[3] requests a minute   [4] tokens a minute, then for each request a text of seven numbers:
 --   day of its charge, since when that day was counted (us), tokens reserved, tokens used,
 --   when the reserved ones have leaked out (us), when it ended (us), requests to give back
 -- Returns 1, or 0 when this batch was counted before.
@@ -26,22 +26,21 @@ local tokens = math.max(0, tonumber(state[3] or 0) - elapsed * token_limit)
 local day, day_tokens = tonumber(state[4] or -1), tonumber(state[5] or 0)
 local day_since = tonumber(state[6] or 0)
 
-for i = 5, #ARGV, 7 do
-  local reserved, used = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+for i = 5, #ARGV do
+  local numbers = {}
+  for number in string.gmatch(ARGV[i], '%d+') do numbers[#numbers + 1] = tonumber(number) end
+  local charged_day, charged_since, reserved, used, leaked_at, ended_at, back = unpack(numbers)
   local unused = (reserved - used) * UNITS
   if unused > 0 then
-    local not_leaked = math.max(0, tonumber(ARGV[i + 4]) - now) * token_limit
-    unused = math.min(unused, not_leaked)
+    unused = math.min(unused, math.max(0, leaked_at - now) * token_limit)
   end
   tokens = math.max(0, tokens - unused)
-  requests = math.max(0, requests - tonumber(ARGV[i + 6]) * UNITS)
-  if tonumber(ARGV[i]) == day then
-    if tonumber(ARGV[i + 1]) == day_since then
-      day_tokens = math.max(0, day_tokens - reserved + used)
-    elseif tonumber(ARGV[i + 5]) >= day_since then
-      -- Charged before today's count was taken from the ledger anew, ended after: not in it yet.
-      day_tokens = day_tokens + used
-    end
+  requests = math.max(0, requests - back * UNITS)
+  if charged_day == day and charged_since == day_since then
+    day_tokens = math.max(0, day_tokens - reserved + used)
+  elseif charged_day == day and ended_at >= day_since then
+    -- Charged before today's count was taken from the ledger anew, ended after: not in it yet.
+    day_tokens = day_tokens + used
   end
 end
 

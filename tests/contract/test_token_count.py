@@ -31,6 +31,7 @@ class Conversation:
     model: str = model.NAME
     choices: int = 1
     output_cap: int | None = None
+    token_ids: int = 0
 
     @property
     def texts(self) -> list[str]:

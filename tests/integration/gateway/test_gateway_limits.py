@@ -284,12 +284,12 @@ async def test_a_batch_that_is_sent_again_counts_once(
     flow: FlowRedis, flow_server: RedisServer
 ) -> None:
     keys = (redis_keys.account_limits("a"), redis_keys.settled_batch("a", "w"))
-    reserve = ("k", 60, 1_000, 1_000, 100, 1, 100, 100, 0, 1, int(time.time() // 86_400))
+    reserve = ("k", "60 1000 1000 100 1 100 100", f"{int(time.time() // 86_400)} 0 1")
     answer = await flow.run("reserve", (keys[0], redis_keys.revoked_keys("a")), reserve)
     since, leaked_at = answer[9], answer[10]
-    correction = (answer[8], since, 200, 50, leaked_at, since, 0)
+    correction = f"{answer[8]} {since} 200 50 {leaked_at} {since} 0"
     for number, counted in ((1, 1), (1, 0), (2, 1), (1, 0), (2, 0)):
-        args = (number, 1_000_000, 60, 1_000, *correction)
+        args = (number, 1_000_000, 60, 1_000, correction)
         assert await flow.run("settle", keys, args) == counted
     async with redis.Redis.from_url(flow_server.url) as client:
         assert await client.hget(keys[0], "day_tokens") == b"0"  # 200 - 150 - 50, not below zero

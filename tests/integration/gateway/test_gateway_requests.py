@@ -7,11 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from aiohttp import web
 
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
-from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
+from tests.scripted_engine import MODEL, ScriptedEngine
 from waitlist.directory import Directory
 from waitlist.tokens import new_api_key
 
@@ -173,34 +172,6 @@ async def test_rate_headers_and_429(
         assert refused.json()["error"]["code"] == "rate_limit_requests"
         assert 1 <= int(refused.headers["retry-after"]) <= 20
         assert refused.headers["x-should-retry"] == "true"
-
-
-async def test_all_slots_taken_is_503_and_a_freed_slot_serves_again(
-    start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
-) -> None:
-    release = asyncio.Event()
-
-    async def hold(request: EngineRequest) -> web.StreamResponse:
-        await release.wait()
-        return web.json_response({})
-
-    engine.script = hold
-    async with (
-        start_gateway(slots=2, workers=2) as gateway,
-        httpx.AsyncClient(
-            base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=30
-        ) as client,
-    ):
-        running = [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(2)]
-        await engine.request(1)
-        refused = await client.post(PATH, json=CHAT)
-        assert refused.status_code == 503
-        assert refused.json()["error"]["code"] == "no_capacity"
-        assert refused.headers["retry-after"]
-        release.set()
-        assert [(await task).status_code for task in running] == [200, 200]
-        while (await client.post(PATH, json=CHAT)).status_code != 200:
-            await asyncio.sleep(0.01)
 
 
 async def test_models_are_listed_and_found(client: httpx.AsyncClient) -> None:

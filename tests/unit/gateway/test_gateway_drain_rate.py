@@ -1,5 +1,4 @@
 import random
-from bisect import bisect
 
 import pytest
 

@@ -40,8 +40,8 @@ def test_caps(
     assert (terms.cap, terms.cap_min) == (cap, cap_min)
 
 
-def test_a_context_is_filled_by_what_the_prompt_has_at_least() -> None:
-    ask = TokenAsk("m", 8_000, 1, None, 8_192, prompt_tokens_least=2_700)
+def test_a_context_is_filled_by_one_prompt_of_several() -> None:
+    ask = TokenAsk("m", 8_000, 1, None, 8_192, context_tokens_filled=2_700)
     assert Terms.of(ask, PLAN, Budget.of(PLAN)).cap == 1_024
 
 
@@ -79,3 +79,10 @@ def test_refusals(
     assert int(told.headers["retry-after-ms"]) <= int(retry_after) * 1000
     assert ("Try again" in told.message) == (retry == "true")
     assert told.headers["x-ratelimit-limit-tokens"] == "100"
+
+
+def test_what_is_larger_than_a_workers_share_alone_is_worth_a_retry() -> None:
+    share = Budget.of(PLAN).share(8)
+    terms = Terms.of(TokenAsk("m", 30_000, 1, 100), PLAN, share)
+    told = refusal(decision(Verdict.NO_TOKENS, 300_000), PLAN, share, terms)
+    assert (told.headers["x-should-retry"], told.headers["retry-after"]) == ("true", "120")

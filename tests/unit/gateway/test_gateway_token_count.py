@@ -1,7 +1,7 @@
 """Counting with a tokenizer made here; the default model's: tests/contract/test_token_count.py."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ class Request:
     model: str = "m"
     choices: int = 1
     output_cap: int | None = None
-    extra: dict[str, str] = field(default_factory=dict)
+    token_ids: int = 0
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,17 @@ async def test_an_ask_holds_what_the_limits_need(folder: Path) -> None:
         Request(("hello",), choices=3, output_cap=7), 8_192
     )
     assert (ask.model, ask.prompt_tokens, ask.choices, ask.output_cap) == ("m", 2, 3, 7)
-    assert (ask.context_tokens_max, ask.prompt_tokens_least) == (8_192, None)
+    assert (ask.context_tokens_max, ask.context_tokens_filled) == (8_192, 2)
+
+
+async def test_prompts_of_their_own_fill_the_context_one_at_a_time(folder: Path) -> None:
+    counter = TokenCounter(lambda _: str(folder))
+    prompts = ("hello" * 10, "hello" * 30, "hello")
+    ask = await counter.ask(Request(prompts), 8_192)
+    assert (ask.prompt_tokens, ask.context_tokens_filled) == (41 + 3, 30 + 3)
+    ask = await counter.ask(Request(prompts, message_count=3), 8_192)
+    assert ask.context_tokens_filled == ask.prompt_tokens
+    assert await counter.count(Request((), token_ids=77)) == 77
 
 
 @pytest.mark.parametrize("kind", ["none", "no folder", "no file", "broken"])
@@ -66,7 +76,7 @@ async def test_without_a_tokenizer_bytes_are_counted(
     for _ in range(3):
         ask = await counter.ask(Request(("東京", "abc")), 8_192)
     assert ask.prompt_tokens == 6 + 3 + 2
-    assert ask.prompt_tokens_least == 3 + 2
+    assert ask.context_tokens_filled == 2 + 2
     assert capsys.readouterr().out.count("tokenizer_unusable") == (kind != "none")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import ModelUnusable
-from serving.model_folder import check_model, is_local
+from serving.model_folder import check_model, is_local, tokenizer_folder
 
 
 def _safetensors(data_bytes: int) -> bytes:
@@ -32,6 +32,17 @@ def test_a_good_folder_passes(folder: Path) -> None:
 def test_hub_names_are_left_to_the_hub() -> None:
     assert not is_local("owner/model")
     check_model("owner/model")
+
+
+def test_a_tokenizer_is_named_where_others_find_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tokenizer_folder(str(folder)) == ""
+    (folder / "tokenizer.json").write_text("{}")
+    assert tokenizer_folder(str(folder)) == str(folder)
+    monkeypatch.chdir(folder.parent)
+    assert tokenizer_folder(f"./{folder.name}") == str(folder)
+    assert tokenizer_folder("owner/model") == ""
 
 
 def test_missing_folder(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ FACTS = ReplicaFacts(
     slots=32,
     context_tokens_max=8192,
     endpoints=("chat/completions", "completions"),
+    tokenizer="/models/smollm2",
 )
 
 
@@ -33,6 +34,7 @@ def test_the_whole_record() -> None:
         "slots": 32,
         "context_tokens_max": 8192,
         "endpoints": ["chat/completions", "completions"],
+        "tokenizer": "/models/smollm2",
         "engine": {
             "running": 3,
             "waiting": 1,
