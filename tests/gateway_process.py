@@ -1,6 +1,7 @@
 """The gateway as its own processes, as users run it, in front of whatever a test names."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -45,11 +46,12 @@ class GatewayProcess:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that serve: those that hold the flow Redis's connections."""
-        return [
-            child
-            for child in self.supervisor.children()
-            if "spawn_main" in " ".join(child.cmdline())
-        ]
+        found = []
+        for child in self.supervisor.children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that ended between the looks
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
     async def start(self) -> None:
         environment: Mapping[str, str] = {
@@ -77,6 +79,11 @@ class GatewayProcess:
                         return
                 await asyncio.sleep(0.05)
         raise AssertionError(f"the gateway did not become ready:\n{self.log[-3000:]}")
+
+    def replace_workers(self) -> None:
+        """Has the supervisor put a new worker in the place of each."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         if self._process is None:

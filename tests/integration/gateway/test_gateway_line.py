@@ -1,0 +1,364 @@
+"""The line through real gateway processes: places told, refusals, hang-ups, restarts."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+from aiohttp import web
+
+from serving.publisher import RecordStore
+from serving.record import EngineLoad, ReplicaFacts, record_json
+from tests.gateway_process import GatewayProcess
+from tests.plans_file import write_plans
+from tests.redis_server import RedisServer
+from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
+
+pytestmark = pytest.mark.integration
+
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+STREAM = {**CHAT, "stream": True}
+PATH = "/v1/chat/completions"
+EVENTS = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\ndata: [DONE]\n\n'
+Start = Callable[..., GatewayProcess]
+
+
+class Held:
+    """An engine whose answers are held back until they are let go, one by one or all."""
+
+    def __init__(self, engine: ScriptedEngine) -> None:
+        self._let_go = asyncio.Semaphore(0)
+        self._engine = engine
+        engine.script = self._answer
+
+    def let_go(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._let_go.release()
+
+    async def _answer(self, request: EngineRequest) -> web.StreamResponse:
+        await self._let_go.acquire()
+        if b'"stream":true' not in request.body:
+            return web.json_response({"object": "chat.completion", "choices": []})
+        response = await request.stream()
+        await response.write(EVENTS)
+        return response
+
+
+def caller(gateway: GatewayProcess, api_key: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=55
+    )
+
+
+async def until_waiting(client: httpx.AsyncClient, count: int) -> dict[str, object]:
+    """The account's view of the line, once so many of its requests wait."""
+    while True:
+        view = (await client.get("/v1/queue")).json()["models"]
+        if sum(len(model["waiting"]) for model in view) == count:
+            return dict(view[0])
+        await asyncio.sleep(0.02)
+
+
+async def test_who_waits_in_a_stream_hears_of_its_place_and_then_gets_the_answer(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine
+) -> None:
+    held = Held(engine)
+    async with start_gateway(slots=1) as gateway, caller(gateway, api_key) as client:
+        first = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        async with client.stream("POST", PATH, json=STREAM) as answer:
+            assert answer.status_code == 200
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            assert answer.headers["x-accel-buffering"] == "no"
+            assert "x-ratelimit-remaining-tokens" in answer.headers
+            text = b""
+            async for piece in answer.aiter_raw():
+                text += piece
+                held.let_go(2)
+        assert text.startswith(b": queue position=1 eta=")
+        assert text.endswith(EVENTS)
+        assert (await first).status_code == 200
+
+
+async def test_who_waits_for_json_gets_white_space_and_then_the_answer(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine
+) -> None:
+    held = Held(engine)
+    settings = {"slots": 1, "queue_notice_json_s": 0.1}
+    async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
+        first = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        async with client.stream("POST", PATH, json=CHAT) as answer:
+            text = b""
+            async for piece in answer.aiter_raw():
+                text += piece
+                held.let_go(2)
+        assert text[:1] == b" "
+        assert orjson.loads(text)["object"] == "chat.completion"
+        await first
+
+
+async def test_notices_can_be_turned_off_for_one_request(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine
+) -> None:
+    held = Held(engine)
+    settings = {"slots": 1, "queue_notice_stream_s": 0}
+    async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
+        first = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        quiet = asyncio.create_task(
+            client.post(PATH, json=STREAM, headers={"x-floodgate-notices": "off"})
+        )
+        loud = asyncio.create_task(client.post(PATH, json=STREAM))
+        await until_waiting(client, 2)
+        while await gateway.metric(r'floodgate_queue_length\{model="upstream"\}') != 2:
+            await asyncio.sleep(0.05)
+        held.let_go(3)
+        assert (await quiet).content == EVENTS
+        assert (await loud).content.endswith(EVENTS)
+        await first
+
+
+async def test_an_account_sees_its_own_requests_in_line(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine
+) -> None:
+    held = Held(engine)
+    async with start_gateway(slots=1, workers=2) as gateway, caller(gateway, api_key) as client:
+        calls = [asyncio.create_task(client.post(PATH, json=CHAT))]
+        await engine.request(0)
+        calls += [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(3)]
+        view = await until_waiting(client, 3)
+        assert view["model"] == "upstream"
+        assert (view["running"], view["waiting_everywhere"]) == (1, 3)
+        waiting = view["waiting"]
+        assert isinstance(waiting, list)
+        assert [ticket["position"] for ticket in waiting] == [1, 2, 3]
+        assert waiting[0]["eta_s"] is None, "nothing has been granted yet"
+        held.let_go(4)
+        assert {(await call).status_code for call in calls} == {200}
+
+
+@pytest.mark.parametrize(
+    ("settings", "plan", "status", "code"),
+    [
+        ({"queue_length_max": 1}, {}, 503, "queue_full"),
+        ({"queue_bytes_max": 20}, {}, 503, "queue_full"),
+        ({"queue_wait_s_max": 0.2}, {}, 503, "queue_timeout"),
+        ({}, {"waiting_requests": 0}, 429, "account_queue_full"),
+    ],
+)
+async def test_refusals_say_why_and_when_to_come_back(
+    start_gateway: Start,
+    api_key: str,
+    engine: ScriptedEngine,
+    tmp_path: Path,
+    settings: dict[str, object],
+    plan: dict[str, int],
+    status: int,
+    code: str,
+) -> None:
+    held = Held(engine)
+    plans = {"plans_file": write_plans(tmp_path / "narrow", **plan)} if plan else {}
+    async with (
+        start_gateway(slots=1, **settings, **plans) as gateway,
+        caller(gateway, api_key) as client,
+    ):
+        first = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        others = [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(2)]
+        done, _ = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+        refused = done.pop().result()
+        assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
+        assert 1 <= int(refused.headers["retry-after"]) <= 120
+        assert refused.headers["x-should-retry"] == "true"
+        held.let_go(3)
+        await asyncio.gather(first, *others)
+        reason = rf'floodgate_refused_total{{model="upstream",plan="free",reason="{code}"}}'
+        assert await gateway.metric(reason.replace("{", r"\{")) >= 1
+
+
+async def test_a_refusal_costs_no_tokens_and_no_request(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine
+) -> None:
+    held = Held(engine)
+    settings = {"slots": 1, "queue_wait_s_max": 0.2}
+    async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
+        first = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        refused = await client.post(PATH, json=CHAT)
+        assert refused.status_code == 503
+        held.let_go(100)
+        await first
+        while True:  # the give-back travels behind the refusal
+            left = (await client.post(PATH, json=CHAT)).headers
+            limit = int(left["x-ratelimit-limit-requests"])
+            served = len(engine.requests)
+            if int(left["x-ratelimit-remaining-requests"]) >= limit - served:
+                break
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [(PATH, ("error",)), ("/v1/responses", ()), ("/v1/messages", ("error",))],
+)
+async def test_a_stream_that_was_told_its_place_is_refused_inside_the_stream(
+    start_gateway: Start,
+    api_key: str,
+    engine: ScriptedEngine,
+    path: str,
+    where: tuple[str, ...],
+) -> None:
+    held = Held(engine)
+    bodies = {"/v1/responses": {"model": MODEL, "input": "x"}, "/v1/messages": {**CHAT,
+              "max_tokens": 5}}  # fmt: skip
+    settings = {"slots": 1, "queue_notice_stream_s": 0, "queue_wait_s_max": 2.5}
+    async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
+        first = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        answer = await client.post(path, json={**bodies.get(path, CHAT), "stream": True})
+        assert answer.status_code == 200
+        assert answer.content.startswith(b": queue position=1 ")
+        event = orjson.loads(answer.content.strip().rpartition(b"data: ")[2])
+        for name in where:
+            event = event[name]
+        assert event["reason"] == "queue_timeout"
+        assert 1 <= event["retry_after"] <= 120
+        held.let_go(1)
+        await first
+
+
+async def test_json_that_was_told_to_wait_is_cut_and_never_taken_for_success(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine
+) -> None:
+    held = Held(engine)
+    settings = {"slots": 1, "queue_notice_json_s": 0, "queue_wait_s_max": 2.5}
+    async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
+        first = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(PATH, json=CHAT)
+        held.let_go(1)
+        await first
+
+
+async def test_without_a_replica_callers_wait_and_are_then_told_so(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine, flow_server: RedisServer
+) -> None:
+    """No replica of a known model is up: that is a wait, not a refusal, until it lasts too long."""
+    store = RecordStore(flow_server.url, model=MODEL, replica_id="r1")
+    facts = ReplicaFacts(MODEL, "r1", slots=1, context_tokens_max=4096, endpoints=())
+    record = record_json(
+        facts, url=engine.url, state="running", load=EngineLoad(), published_at_ms=0
+    )
+
+    async def publish() -> None:
+        while True:
+            store.write(record)
+            await asyncio.sleep(1)
+
+    publishing = asyncio.create_task(publish())
+    gateway = start_gateway(upstream_url="", queue_wait_s_max=3)
+    async with gateway, caller(gateway, api_key) as client:
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        publishing.cancel()
+        while (answer := await client.post(PATH, json=CHAT)).status_code == 200:
+            pass  # until the record expires
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_capacity")
+        assert answer.headers["x-should-retry"] == "true"
+        waiting = asyncio.create_task(client.post(PATH, json=CHAT))
+        await until_waiting(client, 1)
+        store.write(record)  # a replica comes up while somebody waits
+        assert (await waiting).status_code == 200
+    store.close()
+
+
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
+async def test_hanging_up_in_line_frees_the_place(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine, body: dict[str, object]
+) -> None:
+    held = Held(engine)
+    async with start_gateway(slots=1) as gateway, caller(gateway, api_key) as client:
+        first = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        waiting = [asyncio.create_task(client.post(PATH, json=body)) for _ in range(3)]
+        await until_waiting(client, 3)
+        for call in waiting[:2]:
+            call.cancel()
+        await asyncio.gather(*waiting[:2], return_exceptions=True)
+        await until_waiting(client, 1)
+        held.let_go(2)
+        assert (await waiting[2]).status_code == 200
+        assert (await first).status_code == 200
+        assert len(engine.requests) == 2
+        assert await gateway.metric(r'floodgate_client_disconnects_total\{state="queued"\}') == 2
+
+
+async def test_a_worker_that_stops_sends_waiting_callers_on_with_their_place_kept(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine
+) -> None:
+    held = Held(engine)
+    gateway = start_gateway(slots=1, gateway_drain_s_max=30)
+    async with gateway, caller(gateway, api_key) as client:
+        running = asyncio.create_task(client.post(PATH, json=STREAM))
+        await engine.request(0)
+        waiting = asyncio.create_task(client.post(PATH, json=CHAT))
+        await until_waiting(client, 1)
+        stopping = asyncio.create_task(asyncio.to_thread(gateway.stop))
+        refused = await waiting
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+        assert refused.headers["retry-after"] == "1"
+        held.let_go(1)
+        assert (await running).content.endswith(EVENTS), "an accepted stream runs to its end"
+        await stopping
+
+
+async def test_replacing_all_workers_under_load_loses_no_accepted_stream(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine
+) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(request: EngineRequest) -> web.StreamResponse:
+        response = await request.stream()
+        await response.write(b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n')
+        await go_on.wait()
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    engine.script = slow
+    gateway = start_gateway(slots=4, workers=2)
+    async with gateway, caller(gateway, api_key) as client:
+        old = {worker.pid for worker in gateway.workers()}
+        streams = [asyncio.create_task(client.post(PATH, json=STREAM)) for _ in range(4)]
+        await engine.request(3)
+        gateway.replace_workers()
+        while len({worker.pid for worker in gateway.workers()} - old) < 2:
+            await asyncio.sleep(0.05)
+        go_on.set()
+        answers = [await stream for stream in streams]
+        assert {answer.status_code for answer in answers} == {200}
+        assert all(answer.content.endswith(b"data: [DONE]\n\n") for answer in answers)
+        while {worker.pid for worker in gateway.workers()} & old:
+            await asyncio.sleep(0.05)
+        assert (await client.post(PATH, json=STREAM)).status_code == 200
+
+
+async def test_a_worker_that_is_killed_loses_its_own_callers_only(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine
+) -> None:
+    held = Held(engine)
+    async with start_gateway(slots=2, workers=2) as gateway, caller(gateway, api_key) as client:
+        calls = [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(2)]
+        await engine.request(1)
+        calls += [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(6)]
+        await until_waiting(client, 6)
+        gateway.workers()[0].kill()
+        held.let_go(100)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        lived = [answer for answer in answers if isinstance(answer, httpx.Response)]
+        assert all(answer.status_code == 200 for answer in lived)
+        async with asyncio.timeout(40):  # its slots and tickets are back within its lease
+            later = await asyncio.gather(*(client.post(PATH, json=CHAT) for _ in range(6)))
+        assert {answer.status_code for answer in later} == {200}
