@@ -15,7 +15,7 @@ def is_between_events(piece: bytes) -> bool:
 def start_of_event(data: bytes, at: int) -> int:
     """Where the event that holds the byte at `at` begins; 0 if it began before the data."""
     lf = data.rfind(b"\n\n", 0, at)
-    crlf = data.rfind(b"\n\r\n", 0, at)
+    crlf = data.rfind(b"\n\r\n", max(lf, 0), at)
     if lf < 0 and crlf < 0:
         return 0
     return lf + 2 if lf > crlf else crlf + 3
@@ -24,7 +24,7 @@ def start_of_event(data: bytes, at: int) -> int:
 def end_of_event(data: bytes, at: int) -> int:
     """The position after the event that holds the byte at `at`; -1 if its end is not there."""
     lf = data.find(b"\n\n", at)
-    crlf = data.find(b"\n\r\n", at)
+    crlf = data.find(b"\n\r\n", at, lf if lf >= 0 else len(data))
     if lf < 0 and crlf < 0:
         return -1
     return lf + 2 if crlf < 0 or 0 <= lf < crlf else crlf + 3

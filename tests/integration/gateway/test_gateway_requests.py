@@ -61,7 +61,7 @@ async def test_metrics_are_for_this_machine_and_not_for_whom_a_proxy_asks(
         spoofed = {"x-forwarded-for": "127.0.0.1, 192.0.2.7"}
         assert (await client.get("/metrics", headers=spoofed)).status_code == 401
         lines = [json.loads(line) for line in gateway.log.splitlines() if "/metrics" in line]
-        assert [line["client"] for line in lines] == ["192.0.2.7", "127.0.0.1", "192.0.2.7"]
+        assert [line["client"] for line in lines[-3:]] == ["192.0.2.7", "127.0.0.1", "192.0.2.7"]
 
 
 async def test_callers_headers_and_keys_never_reach_the_engine(
