@@ -1,7 +1,8 @@
 """One answer on its way: tokens in, OpenAI's JSON or events out, as vLLM words them."""
 
 import time
-from collections.abc import Callable, Sequence as AbstractSequence
+from collections.abc import Callable
+from collections.abc import Sequence as AbstractSequence
 
 import orjson
 

@@ -5,12 +5,16 @@ never slows the engine: what is overdue is made up in one turn, with one write a
 """
 
 import asyncio
-from collections.abc import Callable, Sequence as AbstractSequence
+from collections.abc import Callable
+from collections.abc import Sequence as AbstractSequence
 from typing import Protocol
 
 from loadtests.engine_simulator.batch import Batch, Sequence, Step
 from loadtests.engine_simulator.faults import Faults
 from loadtests.engine_simulator.profile import EngineProfile
+
+# The loop's timers tick in milliseconds, rounded: what is due within half of one is due.
+_TICK_S = 0.0005
 
 
 class TokenSink(Protocol):
@@ -32,7 +36,7 @@ class SimulatedEngine:
         self.generation_tokens = 0
         self.prompt_tokens = 0
         self.lag_s_max = 0.0
-        """The latest that a step's end was ever noticed: where it grows, the process is too slow."""
+        """The latest that a step's end was noticed: where it grows, the process is too slow."""
         self._speed = speed
         self._clock = clock
         self._step: Step | None = None
@@ -110,7 +114,7 @@ class SimulatedEngine:
         now_s = self._clock()
         self.lag_s_max = max(self.lag_s_max, now_s - self._step_ends_at_s)
         tokens: dict[TokenSink, list[tuple[Sequence, int]]] = {}
-        while self._step is not None and self._step_ends_at_s <= now_s:
+        while self._step is not None and self._step_ends_at_s <= now_s + _TICK_S:
             for sequence in self.batch.complete(self._step):
                 self.generation_tokens += 1
                 if sequence.generated_tokens == 1:

@@ -1,7 +1,7 @@
 """What an engine's steps cost and what fits into it, as a JSON file. Pure but for reading it.
 
-A step takes `step_base_s` + `step_sequence_s` × sequences in it + `step_prefill_token_s` ×
-prompt tokens in it. All seconds are the engine's own: the clock scale is applied elsewhere.
+A step takes a + b * sequences in it + c * prompt tokens in it: `step_base_s`, `step_sequence_s`,
+`step_prefill_token_s`. All seconds are the engine's own: the clock scale is applied elsewhere.
 """
 
 from pathlib import Path
