@@ -53,9 +53,9 @@ class SimulatorProcess(Process):
 
     def stats(self) -> list[dict[str, Any]]:
         """Load and counts of each replica."""
-        replicas: list[dict[str, Any]] = (
-            http_probe.call("GET", f"{self.admin_url}/stats").json()["replicas"]
-        )
+        replicas: list[dict[str, Any]] = http_probe.call("GET", f"{self.admin_url}/stats").json()[
+            "replicas"
+        ]
         return replicas
 
     def total(self, name: str) -> float:
