@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 
 import gevent
 from geventhttpclient import HTTPClient
-from geventhttpclient.response import HTTPSocketPoolResponse
+from geventhttpclient.response import (
+    HTTPConnectionClosed,
+    HTTPParseError,
+    HTTPSocketPoolResponse,
+)
 
 from loadtests.chat_reading import ChatReading, error_of
 
@@ -80,8 +84,7 @@ class ChatConnection:
             is_whole = True
         except _Impatient:
             answer.hung_up = True
-        # HTTPParseError and HTTPConnectionClosed are the client's own; the rest is the socket's.
-        except (OSError, Exception) as error:
+        except (OSError, HTTPParseError, HTTPConnectionClosed) as error:
             answer.failure = f"{type(error).__name__}: {error}"[:200]
         finally:
             impatience.close()
