@@ -125,7 +125,7 @@ def _outcome_of(answer: ChatAnswer) -> tuple[Outcome, str]:
     """How it ended, and why: the error's code, where the caller hung up, or what broke."""
     reason = answer.reason
     if answer.hung_up:
-        return "hung_up", "in line" if answer.reading.places or not answer.status else "waiting"
+        return "hung_up", "in line" if answer.reading.places or not answer.status else "prefill"
     if answer.failure:
         return "failed", answer.failure
     if answer.reading.is_done and answer.reading.error is None:
