@@ -47,13 +47,13 @@ class Load:
 
 
 LOADS = (
-    Load(1, 4, 24, 48),
-    Load(4, 12, 24, 48),
-    Load(8, 24, 24, 48),
-    Load(16, 48, 24, 48),
-    Load(32, 96, 24, 48),
-    Load(1, 4, 200, 8),
-    Load(1, 4, 800, 8),
+    Load(1, 3, 24, 48),
+    Load(4, 8, 24, 48),
+    Load(8, 16, 24, 48),
+    Load(16, 32, 24, 48),
+    Load(32, 64, 24, 48),
+    Load(1, 3, 200, 8),
+    Load(1, 3, 600, 8),
     Load(8, 16, 200, 32),
 )
 
@@ -98,10 +98,10 @@ def calibrate(options: argparse.Namespace, settings: BenchSettings) -> None:
         folder = Path(name)
         with engine_url(options, settings, folder) as url:
             card = http_probe.call("GET", f"{url}/v1/models").json()["data"][0]
-            kv_tokens = read_kv_tokens(http_probe.call("GET", f"{url}/metrics").body.decode())
+            cache = read_cache(http_probe.call("GET", f"{url}/metrics").body.decode())
             measured = [measure(url, card["id"], load, seed) for seed, load in enumerate(LOADS)]
         found = fit(measured)
-        profile = profile_of(found, options, card["max_model_len"], kv_tokens)
+        profile = profile_of(found, options, card["max_model_len"], cache)
         path = PROFILES / f"{options.name}.json"
         path.write_text(profile.model_dump_json(indent=2) + "\n")
         with SimulatorProcess(folder, profile=str(path)) as simulator:
@@ -159,8 +159,8 @@ def simulate(url: str, load: Load, measured: Observation) -> Observation:
     return observe(chats, load.output_tokens)
 
 
-def read_kv_tokens(metrics: str) -> int:
-    """Tokens that the KV cache holds, from vLLM's /metrics.
+def read_cache(metrics: str) -> tuple[int, int]:
+    """Blocks of the KV cache, and tokens of a block, from vLLM's /metrics.
 
     Raises:
         MeasurementError: it does not tell.
@@ -170,13 +170,13 @@ def read_kv_tokens(metrics: str) -> int:
     )
     labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
     try:
-        return int(labels["num_gpu_blocks"]) * int(labels["block_size"])
+        return int(labels["num_gpu_blocks"]), int(labels["block_size"])
     except (KeyError, ValueError) as error:
         raise MeasurementError(f"no blocks in vllm:cache_config_info: {line!r}") from error
 
 
 def profile_of(
-    found: Fit, options: argparse.Namespace, context_tokens_max: int, kv_tokens: int
+    found: Fit, options: argparse.Namespace, context_tokens_max: int, cache: tuple[int, int]
 ) -> EngineProfile:
     """The fitted profile, with where it comes from."""
     return EngineProfile(
@@ -190,7 +190,8 @@ def profile_of(
         request_s=round(found.request_s, 6),
         sequences_max=options.sequences_max,
         step_tokens_max=options.step_tokens_max,
-        kv_tokens=kv_tokens,
+        kv_tokens=cache[0] * cache[1],
+        block_tokens=cache[1],
         context_tokens_max=context_tokens_max,
     )
 

@@ -35,6 +35,11 @@ class ChatAnswer:
     body: bytes = b""
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is an answer to its end."""
+        return self.reading.is_done and self.reading.error is None and not self.failure
+
+    @property
     def reason(self) -> str:
         """The code of the error that ended it, before or after its status."""
         error = self.reading.error if self.reading.error is not None else error_of(self.body)
@@ -56,16 +61,16 @@ class ChatConnection:
     def chat(
         self,
         body: bytes,
+        answer: ChatAnswer,
         *,
         patience_s: float | None = None,
         path: str = "/v1/chat/completions",
-    ) -> ChatAnswer:
-        """Send one chat and read it to its end.
+    ) -> None:
+        """Send one chat and read it to its end into `answer`, which holds so far what came.
 
         With `patience_s` the caller hangs up when so long no token has come; tokens end its
-        impatience. Never raises for what the other side does.
+        impatience. Never raises for what the other side does; killed, it hangs up.
         """
-        answer = ChatAnswer()
         started_s = time.monotonic()
         impatience = gevent.Timeout(patience_s, exception=_Impatient)
         response: HTTPSocketPoolResponse | None = None
@@ -84,6 +89,9 @@ class ChatConnection:
             is_whole = True
         except _Impatient:
             answer.hung_up = True
+        except gevent.GreenletExit:
+            answer.hung_up = True
+            raise
         except (OSError, HTTPParseError, HTTPConnectionClosed) as error:
             answer.failure = f"{type(error).__name__}: {error}"[:200]
         finally:
@@ -91,7 +99,6 @@ class ChatConnection:
             answer.end_s = time.monotonic() - started_s
             if not is_whole:
                 self.close(response)
-        return answer
 
     def close(self, response: HTTPSocketPoolResponse | None = None) -> None:
         """Close the connection, in the middle of an answer too."""

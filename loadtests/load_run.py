@@ -125,10 +125,12 @@ def _outcome_of(answer: ChatAnswer) -> tuple[Outcome, str]:
     """How it ended, and why: the error's code, where the caller hung up, or what broke."""
     reason = answer.reason
     if answer.hung_up:
+        if answer.reading.tokens:
+            return "hung_up", "in stream"
         return "hung_up", "in line" if answer.reading.places or not answer.status else "prefill"
     if answer.failure:
         return "failed", answer.failure
-    if answer.reading.is_done and answer.reading.error is None:
+    if answer.is_whole:
         return "whole", ""
     # A refusal keeps its status, or comes as an event when the status was out already.
     is_declared = answer.status in (200, 429, 503) and reason in DECLARED

@@ -15,12 +15,13 @@ from locust import User, constant, task
 
 from loadtests.accounts import Account
 from loadtests.chat_record import ChatRecord
-from loadtests.gevent_chat import ChatConnection
+from loadtests.gevent_chat import ChatAnswer, ChatConnection
 from loadtests.load_run import LoadRun, record_of
-from loadtests.retries import retry_in_s, told_to_wait_s
+from loadtests.retries import RETRIES_MAX, retry_in_s, told_to_wait_s
 
 # A crowd that finds no answer piles up; past this the gateway has lost anyway.
 CROWD_OPEN_MAX = 6_000
+GIVEN_UP_S = 1.0
 
 
 class Caller(User):
@@ -51,26 +52,22 @@ class Caller(User):
 
     def chat(self, *, patience_s: float | None = None) -> None:
         """One chat; refused, as often again as the SDKs try."""
-        run, attempt = self.run_shared, 0
+        run = self.run_shared
         body = run.body()
-        while True:
-            answer = self.connection.chat(body, patience_s=patience_s)
+        for attempt in range(RETRIES_MAX + 1):
+            answer = ChatAnswer()
+            try:
+                self.connection.chat(body, answer, patience_s=patience_s)
+            finally:
+                # Also when locust ends this user in the middle of an answer.
+                report(self.environment, answer, self.own_account, self.kind, attempt)
             wait_s = retry_in_s(answer.status, answer.headers, attempt, run.source)
-            record = record_of(
-                answer,
-                self.own_account,
-                user=self.kind,
-                attempt=attempt,
-                retry_after_s=told_to_wait_s(answer.headers),
-            )
-            report(self.environment, run, record)
-            if record.outcome not in ("refused", "failed") or wait_s is None:
-                if record.outcome in ("refused", "failed"):
-                    # The SDK gave up; whoever called it does not come back at once.
-                    gevent.sleep(1.0)
-                return
+            if wait_s is None:
+                break
             gevent.sleep(wait_s)
-            attempt += 1
+        if not answer.is_whole and not answer.hung_up:
+            # The SDK gave up; whoever called it does not come back at once.
+            gevent.sleep(GIVEN_UP_S)
 
 
 class PatientCaller(Caller):
@@ -121,8 +118,7 @@ class Crowd(Caller):
         self.open = Pool(CROWD_OPEN_MAX)
 
     def on_stop(self) -> None:
-        """Everybody hangs up."""
-        self.open.kill(block=False)
+        """Nobody comes any more; those who are here stay to the end."""
 
     @task
     def arrive(self) -> None:
@@ -132,14 +128,12 @@ class Crowd(Caller):
         gevent.sleep(run.source.expovariate(run.crowd_per_s))
 
     def _chat_once(self, account: Account) -> None:
-        connection = ChatConnection(self.host or "", account.api_key)
+        connection, answer = ChatConnection(self.host or "", account.api_key), ChatAnswer()
         try:
-            answer = connection.chat(self.run_shared.body())
+            connection.chat(self.run_shared.body(), answer)
         finally:
             connection.close()
-        retry_after_s = told_to_wait_s(answer.headers)
-        record = record_of(answer, account, user=self.kind, attempt=0, retry_after_s=retry_after_s)
-        report(self.environment, self.run_shared, record)
+            report(self.environment, answer, account, self.kind, 0)
 
 
 CALLERS: dict[str, type[Caller]] = {
@@ -147,25 +141,19 @@ CALLERS: dict[str, type[Caller]] = {
 }
 
 
-def report(environment: Any, run: LoadRun, record: ChatRecord) -> None:
-    """Fire a record's metrics, and log it."""
-    run.record(record)
-    for kind, name, value in metrics_of(record):
+def report(environment: Any, answer: ChatAnswer, account: Account, kind: str, attempt: int) -> None:
+    """Fire an answer's metrics, and log it."""
+    retry_after_s = told_to_wait_s(answer.headers)
+    record = record_of(answer, account, user=kind, attempt=attempt, retry_after_s=retry_after_s)
+    environment.load_run.record(record)
+    for request_type, name, value in metrics_of(record):
+        error = RuntimeError(f"{record.status} {record.reason}")
         environment.events.request.fire(
-            request_type=kind,
+            request_type=request_type,
             name=name,
             response_time=value,
             response_length=record.tokens,
-            exception=None,
-            context={},
-        )
-    if record.outcome == "failed":
-        environment.events.request.fire(
-            request_type="chat",
-            name="whole",
-            response_time=record.end_s * 1e3,
-            response_length=0,
-            exception=RuntimeError(f"{record.status} {record.reason}"),
+            exception=error if record.outcome == "failed" and name == "whole" else None,
             context={},
         )
 
@@ -173,7 +161,7 @@ def report(environment: Any, run: LoadRun, record: ChatRecord) -> None:
 def metrics_of(record: ChatRecord) -> list[tuple[str, str, float]]:
     """A record as locust's metrics: type, name, value (ms, but for places)."""
     found: list[tuple[str, str, float]] = []
-    if record.outcome == "whole":
+    if record.outcome in ("whole", "failed"):
         found.append(("chat", "whole", record.end_s * 1e3))
     if record.ttft_s is not None:
         found.append(("chat", "ttft", record.ttft_s * 1e3))
