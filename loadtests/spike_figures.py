@@ -29,11 +29,10 @@ class Window:
     ends_at_s: float
 
     def steady(self) -> tuple[float, float]:
-        """Where figures are taken: without the rise, and without the last seconds."""
+        """Where figures are taken: without the rise, and without the chats that the end cuts."""
         length_s = self.ends_at_s - self.begins_at_s
-        return self.begins_at_s + min(15.0, 0.2 * length_s), self.ends_at_s - min(
-            3.0, length_s / 20
-        )
+        rise_s, fall_s = min(15.0, 0.2 * length_s), min(10.0, 0.2 * length_s)
+        return self.begins_at_s + rise_s, self.ends_at_s - fall_s
 
 
 @dataclass(frozen=True)
