@@ -13,6 +13,7 @@ from loadtests.accounts import Account
 from loadtests.chat_client import WORDS
 from loadtests.chat_record import DECLARED, ChatRecord, Outcome
 from loadtests.gevent_chat import ChatAnswer
+from loadtests.roles import Roles
 from loadtests.scenarios import Scale, Scenario
 
 
@@ -26,7 +27,7 @@ class ChatSize:
 
 
 class LoadRun:
-    """One run. The first account is the greedy one's; the others are dealt out in turn."""
+    """One run. Accounts are dealt out in turn; where one is greedy, the first is nobody else's."""
 
     def __init__(
         self,
@@ -45,9 +46,11 @@ class LoadRun:
         self.scale = scale
         self.crowd_per_s = crowd_per_s
         self.patience_s = patience_s
+        self.roles = Roles()
         self.source = Random(seed)
         self.greedy_account = accounts[0]
-        self.ordinary_accounts = tuple(accounts[1:] or accounts)
+        has_greedy = any("greedy" in stage.users for stage in scenario)
+        self.ordinary_accounts = tuple((accounts[1:] if has_greedy else accounts) or accounts)
         self._turns = itertools.cycle(self.ordinary_accounts)
         self._log: IO[str] | None = None
         if log_path is not None:

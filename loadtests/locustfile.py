@@ -14,28 +14,25 @@ from locust import LoadTestShape, events
 from loadtests.accounts import read_accounts
 from loadtests.load_run import ChatSize, LoadRun
 from loadtests.scenarios import SCENARIOS, Scale, find_scenario, stage_at
-from loadtests.users import CALLERS, Crowd, GreedyCaller, ImpatientCaller, PatientCaller
+from loadtests.users import Caller
 
-__all__ = ["Crowd", "GreedyCaller", "ImpatientCaller", "PatientCaller", "ScenarioShape"]
+__all__ = ["Caller", "ScenarioShape"]
 
-SPAWN_PER_S = 400.0
+# Locust warns above 100.
+SPAWN_PER_S = 100.0
 
 
 class ScenarioShape(LoadTestShape):
     """Whatever the stage of the chosen scenario says."""
 
-    def tick(self) -> tuple[int, float, list[Any]] | None:
-        """Callers wanted now, and of which kinds; None ends the run."""
+    def tick(self) -> tuple[int, float] | None:
+        """Callers wanted now; None ends the run."""
         run: LoadRun = self.runner.environment.load_run
         stage = stage_at(run.scenario, self.get_run_time())
         if stage is None:
             return None
-        wanted = []
-        for kind, caller in CALLERS.items():
-            caller.fixed_count = stage.users.get(kind, 0)
-            if caller.fixed_count:
-                wanted.append(caller)
-        return stage.user_count, SPAWN_PER_S, wanted
+        run.roles.want(stage.users)
+        return stage.user_count, SPAWN_PER_S
 
 
 @events.init_command_line_parser.add_listener

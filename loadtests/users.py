@@ -25,11 +25,9 @@ GIVEN_UP_S = 1.0
 
 
 class Caller(User):
-    """What all callers do: chat once, with the SDK's retries, and report it."""
+    """One caller; what kind of one, its run's stage says (loadtests/scenarios.py)."""
 
-    abstract = True
     wait_time = constant(0)
-    kind = ""
 
     @property
     def run_shared(self) -> LoadRun:
@@ -37,22 +35,47 @@ class Caller(User):
         run: LoadRun = self.environment.load_run
         return run
 
-    def account(self) -> Account:
-        """Whose key this caller has."""
-        return self.run_shared.next_account()
-
     def on_start(self) -> None:
-        """Take an account and a connection."""
-        self.own_account = self.account()
-        self.connection = ChatConnection(self.host or "", self.own_account.api_key)
+        """Nobody yet."""
+        self.kind = ""
+        self.account: Account | None = None
+        self.connection: ChatConnection | None = None
+        self.crowd = Pool(CROWD_OPEN_MAX)
 
     def on_stop(self) -> None:
-        """Hang up."""
-        self.connection.close()
+        """Hang up. Of a crowd nobody comes any more; those who are here stay to the end."""
+        self.run_shared.roles.give_back(self.kind)
+        if self.connection is not None:
+            self.connection.close()
 
-    def chat(self, *, patience_s: float | None = None) -> None:
+    @task
+    def act(self) -> None:
+        """One chat, or one arrival of the crowd."""
+        run = self.run_shared
+        kind = run.roles.take(self.kind)
+        if kind != self.kind:
+            self._become(kind)
+        if kind == "crowd":
+            self.crowd.spawn(self._chat_once, run.next_account())
+            # Exponential gaps: a Poisson process, whatever becomes of those who came.
+            gevent.sleep(run.source.expovariate(run.crowd_per_s))
+        elif kind == "impatient":
+            self._chat(patience_s=run.patience_s * run.source.uniform(0.5, 1.5))
+        else:
+            self._chat(patience_s=None)
+
+    def _become(self, kind: str) -> None:
+        run, self.kind = self.run_shared, kind
+        self.account = run.greedy_account if kind == "greedy" else run.next_account()
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = ChatConnection(self.host or "", self.account.api_key)
+
+    def _chat(self, patience_s: float | None) -> None:
         """One chat; refused, as often again as the SDKs try."""
         run = self.run_shared
+        assert self.account is not None
+        assert self.connection is not None
         body = run.body()
         for attempt in range(RETRIES_MAX + 1):
             answer = ChatAnswer()
@@ -60,72 +83,14 @@ class Caller(User):
                 self.connection.chat(body, answer, patience_s=patience_s)
             finally:
                 # Also when locust ends this user in the middle of an answer.
-                report(self.environment, answer, self.own_account, self.kind, attempt)
+                report(self.environment, answer, self.account, self.kind, attempt)
             wait_s = retry_in_s(answer.status, answer.headers, attempt, run.source)
-            if wait_s is None:
+            if answer.hung_up or wait_s is None:
                 break
             gevent.sleep(wait_s)
         if not answer.is_whole and not answer.hung_up:
             # The SDK gave up; whoever called it does not come back at once.
             gevent.sleep(GIVEN_UP_S)
-
-
-class PatientCaller(Caller):
-    """One chat after the other."""
-
-    kind = "patient"
-
-    @task
-    def talk(self) -> None:
-        """Chat."""
-        self.chat()
-
-
-class GreedyCaller(Caller):
-    """One of many connections of a single account."""
-
-    kind = "greedy"
-
-    def account(self) -> Account:
-        """The greedy account."""
-        return self.run_shared.greedy_account
-
-    @task
-    def talk(self) -> None:
-        """Chat."""
-        self.chat()
-
-
-class ImpatientCaller(Caller):
-    """Hangs up when the first token takes too long."""
-
-    kind = "impatient"
-
-    @task
-    def talk(self) -> None:
-        """Chat until patience ends."""
-        run = self.run_shared
-        self.chat(patience_s=run.patience_s * run.source.uniform(0.5, 1.5))
-
-
-class Crowd(Caller):
-    """Many callers in one: requests at times that do not depend on answers; no retries."""
-
-    kind = "crowd"
-
-    def on_start(self) -> None:
-        """Nobody is here yet."""
-        self.open = Pool(CROWD_OPEN_MAX)
-
-    def on_stop(self) -> None:
-        """Nobody comes any more; those who are here stay to the end."""
-
-    @task
-    def arrive(self) -> None:
-        """Send one, then wait for the next arrival (exponential gaps: a Poisson process)."""
-        run = self.run_shared
-        self.open.spawn(self._chat_once, run.next_account())
-        gevent.sleep(run.source.expovariate(run.crowd_per_s))
 
     def _chat_once(self, account: Account) -> None:
         connection, answer = ChatConnection(self.host or "", account.api_key), ChatAnswer()
@@ -133,12 +98,7 @@ class Crowd(Caller):
             connection.chat(self.run_shared.body(), answer)
         finally:
             connection.close()
-            report(self.environment, answer, account, self.kind, 0)
-
-
-CALLERS: dict[str, type[Caller]] = {
-    one.kind: one for one in (PatientCaller, GreedyCaller, ImpatientCaller, Crowd)
-}
+            report(self.environment, answer, account, "crowd", 0)
 
 
 def report(environment: Any, answer: ChatAnswer, account: Account, kind: str, attempt: int) -> None:
