@@ -102,8 +102,9 @@ class HangUps:
                 closed_at_s = hang_up(connection)
                 engine_s = slot_s = None
                 while engine_s is None or slot_s is None:
-                    now_s = self._tick(closed_at_s, f"free after a hang-up in {state}")
+                    self._tick(closed_at_s, f"free after a hang-up in {state}")
                     stats = self._stats()
+                    now_s = time.monotonic() - closed_at_s
                     if engine_s is None and stats["aborted"] > aborted:
                         engine_s = now_s
                     if slot_s is None and stats["arrived"] > arrived:
@@ -120,9 +121,9 @@ class HangUps:
                 closed_at_s = hang_up(connection)
                 ticket_s = None
                 while ticket_s is None:
-                    now_s = self._tick(closed_at_s, "out of line")
+                    self._tick(closed_at_s, "out of line")
                     if self._in_line(self._caller) == 0:
-                        ticket_s = now_s
+                        ticket_s = time.monotonic() - closed_at_s
             hang_up(running)
         self._until_idle()
         return {"engine_s": None, "slot_s": None, "ticket_s": ticket_s}
@@ -176,13 +177,11 @@ class HangUps:
         while not condition():
             self._tick(began_s, what)
 
-    def _tick(self, began_s: float, what: str) -> float:
-        """Seconds since; raises MeasurementError when the state does not come."""
-        since_s = time.monotonic() - began_s
-        if since_s > STATE_S_MAX:
+    def _tick(self, began_s: float, what: str) -> None:
+        """Wait until the next look; raises MeasurementError when the state does not come."""
+        if time.monotonic() - began_s > STATE_S_MAX:
             raise MeasurementError(f"not {what} after {STATE_S_MAX:.0f} s")
         time.sleep(POLL_S)
-        return since_s
 
 
 def hang_up(connection: socket.socket) -> float:
