@@ -6,6 +6,7 @@ It reads only what it must: whether a place was told, whether tokens came, when 
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import cast
 from urllib.parse import urlsplit
 
 from loadtests.accounts import Account
@@ -28,9 +29,8 @@ class WaitingCaller(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self._request)
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         """A status, a place, tokens, or the end."""
@@ -43,7 +43,7 @@ class WaitingCaller(asyncio.Protocol):
             self._hear("place")
         elif b'data: {"error"' in data:
             self._end("refused")
-        if data.endswith(b"\r\n0\r\n\r\n"):
+        if data.endswith(b"0\r\n\r\n"):
             self._end("served")
 
     def connection_lost(self, exc: Exception | None) -> None:
