@@ -23,6 +23,9 @@ class SpikeSlo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    offered_over_capacity_min: float | None = Field(
+        None, gt=0, description="Requests/s sent over what the engines sustain: was it a spike?"
+    )
     useful_tokens_share_min: float | None = Field(
         None, gt=0, le=1.5, description="Useful tokens/s over the best sustainable."
     )

@@ -215,8 +215,13 @@ def recovery_s(records: Sequence[ChatRecord], ends_at_s: float) -> float:
 
 def outcomes(records: Sequence[ChatRecord]) -> dict[str, int]:
     """How many requests ended how: `whole`, `503 queue_full`, …; most first."""
-    counts = Counter(
-        record.outcome if record.outcome == "whole" else f"{record.status} {record.reason}"
-        for record in records
-    )
+    counts = Counter(_outcome_in_words(record) for record in records)
     return dict(counts.most_common())
+
+
+def _outcome_in_words(record: ChatRecord) -> str:
+    if record.outcome == "whole":
+        return "whole"
+    if record.outcome == "hung_up":
+        return f"hung up {record.reason}"
+    return f"{record.status} {record.reason}"

@@ -7,6 +7,7 @@ first place told; no time), `line eta error` (first estimate against the wait; b
 as locust's failures.
 """
 
+import time
 from typing import Any
 
 import gevent
@@ -56,16 +57,27 @@ class Caller(User):
         if kind != self.kind:
             self._become(kind)
         if kind == "crowd":
-            self.crowd.spawn(self._chat_once, run.next_account())
-            # Exponential gaps: a Poisson process, whatever becomes of those who came.
-            gevent.sleep(run.source.expovariate(run.crowd_per_s))
+            self._let_arrive()
         elif kind == "impatient":
             self._chat(patience_s=run.patience_s * run.source.uniform(0.5, 1.5))
         else:
             self._chat(patience_s=None)
 
+    def _let_arrive(self) -> None:
+        """Spawn whoever is due, then wait for the next.
+
+        Gaps are exponential (a Poisson process) and laid end to end, so that a late turn of a
+        busy process sends several at once and not fewer.
+        """
+        run = self.run_shared
+        while self.next_arrival_s <= time.monotonic():
+            self.crowd.spawn(self._chat_once, run.next_account())
+            self.next_arrival_s += run.source.expovariate(run.crowd_per_s)
+        gevent.sleep(max(0.0, self.next_arrival_s - time.monotonic()))
+
     def _become(self, kind: str) -> None:
         run, self.kind = self.run_shared, kind
+        self.next_arrival_s = time.monotonic()
         self.account = run.greedy_account if kind == "greedy" else run.next_account()
         if self.connection is not None:
             self.connection.close()
