@@ -67,7 +67,7 @@ def test_what_is_left_out_is_not_checked(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("jain_min: 0.99\njian_max: 1\n", r":2: jian_max: is no bound; there are useful_tokens"),
+        ("jain_min: 0.99\njian_max: 1\n", r":2: jian_max: is no bound; there are offered_over"),
         ("# a\njain_min: high\n", r":2: jain_min: .*number"),
         ("jain_min: 1.5\n", r":1: jain_min: .*less than or equal to 1"),
         ("undeclared_errors_max: 0.5\n", r":1: undeclared_errors_max: .*integer"),
