@@ -26,25 +26,50 @@ def start_bare_vllm(like: dict[str, str], model_name: str, home: Path, folder: P
         ProcessFailedError: it did not start.
         MeasurementError: it runs with other settings than the replica.
     """
-    port = free_port()
-    argv = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
+    target = start_vllm(
         like["model"].strip("'"),
-    ]
+        model_name,
+        home,
+        folder,
+        context_tokens_max=int(like["max_seq_len"]),
+        is_eager=like["enforce_eager"] == "True",
+    )
+    try:
+        log = target.process.log_path.read_text(errors="replace")
+        require_alike(like, read_engine_settings(log))
+    except BaseException:
+        target.process.stop()
+        raise
+    return target
+
+
+def start_vllm(
+    model: str,
+    model_name: str,
+    home: Path,
+    folder: Path,
+    *,
+    context_tokens_max: int,
+    is_eager: bool,
+) -> Target:
+    """vLLM's server on a loopback port, ready to answer; caches are kept under `home`.
+
+    Raises:
+        ProcessFailedError: it did not start.
+    """
+    port = free_port()
+    argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
     argv += ["--served-model-name", model_name, "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--max-num-seqs", str(SLOTS), "--kv-cache-memory-bytes", str(KV_CACHE_BYTES)]
-    argv += ["--gpu-memory-utilization", str(MEMORY_SHARE), "--max-model-len", like["max_seq_len"]]
+    argv += ["--gpu-memory-utilization", str(MEMORY_SHARE)]
+    argv += ["--max-model-len", str(context_tokens_max)]
     argv += ["--enable-prefix-caching", "--enable-chunked-prefill"]
     argv += ["--disable-uvicorn-access-log"]
-    argv += ["--enforce-eager"] if like["enforce_eager"] == "True" else []
-    log_path = folder / "bare-vllm.log"
+    argv += ["--enforce-eager"] if is_eager else []
     process = Process(
         "bare vLLM",
         argv,
-        log_path=log_path,
+        log_path=folder / "bare-vllm.log",
         env={
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -61,7 +86,6 @@ def start_bare_vllm(like: dict[str, str], model_name: str, home: Path, folder: P
     target = Target("bare vLLM", f"http://127.0.0.1:{port}", process)
     try:
         wait_until_ok(f"{target.url}/health", process, READY_S_MAX)
-        require_alike(like, read_engine_settings(log_path.read_text(errors="replace")))
     except BaseException:
         process.stop()
         raise

@@ -1,4 +1,10 @@
-"""`python -m loadtests.bench [gateway|engine|all]`: measure, print tables, write them down.
+"""`python -m loadtests.bench NAME`: measure, print tables, write them down.
+
+gateway    one worker alone, beside other proxies
+engine     the whole path beside bare vLLM
+overload   20 times the capacity of simulated engines; shares by weight
+line       10,000 waiting requests on one worker
+hang-up    how soon everything is free after a caller has left
 
 Result files and profiles go to FLOODGATE_BENCH_RESULTS (build/bench); the figures also to
 docs/performance.md, unless the run was a quick one.
@@ -14,9 +20,14 @@ from rich.console import Console
 from loadtests.engine_bench import EnginePlan, run_engine_bench
 from loadtests.errors import BenchError
 from loadtests.gateway_bench import GatewayPlan, run_gateway_bench
+from loadtests.hang_up_bench import HangUpPlan, run_hang_up_bench
+from loadtests.line_bench import LinePlan, run_line_bench
+from loadtests.overload_bench import full_plan, run_overload_bench
 from loadtests.performance_page import write_figures
 from loadtests.report import Recorder, Table
 from loadtests.settings import BenchSettings
+
+NAMES = ("gateway", "engine", "overload", "line", "hang-up")
 
 
 def main() -> int:
@@ -24,7 +35,7 @@ def main() -> int:
     options = read_options()
     console = Console()
     settings = BenchSettings()
-    names = ("gateway", "engine") if options.bench == "all" else (options.bench,)
+    names = NAMES if options.bench == "all" else (options.bench,)
     for name in names:
         recorder = Recorder(name, settings.bench_results)
         try:
@@ -46,12 +57,12 @@ def read_options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "bench", nargs="?", default="all", choices=("gateway", "engine", "all"), help="what to run"
+        "bench", nargs="?", default="all", choices=(*NAMES, "all"), help="what to run"
     )
     parser.add_argument(
         "--quick", action="store_true", help="a few minutes each, to see that it works; no figures"
     )
-    parser.add_argument("--rounds", type=int, help="alternating runs of each (gateway 3, engine 5)")
+    parser.add_argument("--rounds", type=int, help="runs of each (gateway 3, engine 5, hang-up 5)")
     parser.add_argument(
         "--model", type=Path, help="model folder for the engine bench (default: Floodgate's own)"
     )
@@ -82,10 +93,21 @@ def run_bench(
         gateway = gateway.quick() if options.quick else gateway
         gateway = replace(gateway, rounds=options.rounds or gateway.rounds)
         return run_gateway_bench(gateway, settings, recorder)
-    engine = EnginePlan(model=options.model)
-    engine = engine.quick() if options.quick else engine
-    engine = replace(engine, rounds=options.rounds or engine.rounds)
-    return run_engine_bench(engine, settings, recorder)
+    if name == "engine":
+        engine = EnginePlan(model=options.model)
+        engine = engine.quick() if options.quick else engine
+        engine = replace(engine, rounds=options.rounds or engine.rounds)
+        return run_engine_bench(engine, settings, recorder)
+    if name == "overload":
+        overload = full_plan()
+        return run_overload_bench(overload.quick() if options.quick else overload, recorder)
+    if name == "line":
+        line = LinePlan()
+        return run_line_bench(line.quick() if options.quick else line, recorder)
+    hang_up = HangUpPlan()
+    hang_up = hang_up.quick() if options.quick else hang_up
+    hang_up = replace(hang_up, rounds=options.rounds or hang_up.rounds)
+    return run_hang_up_bench(hang_up, recorder)
 
 
 def print_tables(console: Console, found: list[Table], recorder: Recorder) -> None:

@@ -33,6 +33,7 @@ class ChatTimes:
     end_s: float
     tokens: int
     gaps_s: tuple[float, ...]
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ class ChatLoad:
         return percentile(gaps_ms or [0.0], percent)
 
 
-def prompts(count: int, seed: int) -> list[str]:
+def prompts(count: int, seed: int, words: int = 24) -> list[str]:
     """Prompts of equal length that share no beginning, so that no prefix is cached."""
     source = random.Random(seed)
     return [
         f"{source.randrange(10**8):08d}: write a story about "
-        + ", ".join(source.choice(WORDS) for _ in range(24))
+        + ", ".join(source.choice(WORDS) for _ in range(words))
         for _ in range(count)
     ]
 
@@ -134,7 +135,7 @@ async def _run_chats(
 async def _chat(session: aiohttp.ClientSession, url: str, body: bytes) -> ChatTimes:
     started = time.perf_counter()
     arrivals: list[float] = []
-    tokens = 0
+    tokens = prompt_tokens = 0
     async with session.post(
         url, data=body, headers={"Content-Type": "application/json"}
     ) as response:
@@ -150,10 +151,11 @@ async def _chat(session: aiohttp.ClientSession, url: str, body: bytes) -> ChatTi
                 arrivals.append(time.perf_counter() - started)
             if event.get("usage"):
                 tokens = event["usage"]["completion_tokens"]
+                prompt_tokens = event["usage"]["prompt_tokens"]
     if not arrivals:
         raise MeasurementError(f"{url} streamed no text")
     end_s = time.perf_counter() - started
-    return ChatTimes(arrivals[0], end_s, tokens, tuple(_gaps(arrivals)))
+    return ChatTimes(arrivals[0], end_s, tokens, tuple(_gaps(arrivals)), prompt_tokens)
 
 
 def _gaps(arrivals: Sequence[float]) -> Iterator[float]:

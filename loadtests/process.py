@@ -114,6 +114,15 @@ class Process:
             return
         self.require_running()
 
+    def wait_for_end(self, deadline_s: float) -> int:
+        """The status that it ends with by itself. Raises ProcessFailedError when it does not."""
+        try:
+            return self._popen.wait(deadline_s)
+        except subprocess.TimeoutExpired as error:
+            raise ProcessFailedError(
+                f"{self.name} did not end within {deadline_s:.0f} s:\n{self.log_tail()}"
+            ) from error
+
     def log_tail(self, lines: int = 15) -> str:
         """The last lines of its output."""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])

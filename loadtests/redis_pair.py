@@ -14,7 +14,7 @@ READY_S_MAX = 30.0
 class RedisPair:
     """A ledger that syncs every write to disk, and a flow server that keeps nothing."""
 
-    def __init__(self, folder: Path, core: int) -> None:
+    def __init__(self, folder: Path, core: int | None = None) -> None:
         """Start both and wait until they take connections."""
         require_tools("redis-server")
         self.processes: list[Process] = []
@@ -43,7 +43,7 @@ class RedisPair:
         for process in self.processes:
             process.stop()
 
-    def _start(self, folder: Path, core: int, options: list[str]) -> str:
+    def _start(self, folder: Path, core: int | None, options: list[str]) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
         argv = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]

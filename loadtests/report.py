@@ -108,7 +108,13 @@ class Recorder:
 
 def command_line() -> str:
     """The command that started this process, as one would type it."""
-    return shlex.join(["python", "-m", "loadtests.bench", *sys.argv[1:]])
+    return shlex.join(["python", "-m", main_module(), *sys.argv[1:]])
+
+
+def main_module() -> str:
+    """The module that this process was started with, such as `loadtests.bench`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec is not None else "loadtests.bench"
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
