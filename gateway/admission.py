@@ -102,7 +102,7 @@ class Admission:
         granted = ticket.granted
         if granted is not None:
             line.release(granted.replica_id, ticket.ask.account_id)
-        elif ticket.id in line.waiting:
+        elif ticket.id in line.tickets.waiting:
             line.leave(ticket)
 
     def release(self, slot: Slot) -> None:
@@ -152,7 +152,7 @@ class Admission:
         """The worker stops: whoever waits is sent elsewhere with its place kept."""
         self._draining = True
         for line in self.lines:
-            for ticket in list(line.waiting.values()):
+            for ticket in list(line.tickets.waiting.values()):
                 line.leave(ticket, retry_after_s=1)
                 ticket.tell(Draining())
 
@@ -172,7 +172,7 @@ class Admission:
 
     async def _tell_places(self, line: PoolLine) -> None:
         now = self._clock()
-        due = [t for t in line.waiting.values() if t.notice_at <= now]
+        due = [t for t in line.tickets.waiting.values() if t.notice_at <= now]
         for start in range(0, len(due), _PLACES_A_CALL):
             some = due[start : start + _PLACES_A_CALL]
             for ticket, position in zip(some, await line.positions(some), strict=True):
@@ -186,7 +186,7 @@ class Admission:
 
     def _end_long_waits(self, pool: Pool, line: PoolLine) -> None:
         now = self._clock()
-        for ticket in [t for t in line.waiting.values() if t.deadline <= now]:
+        for ticket in [t for t in line.tickets.waiting.values() if t.deadline <= now]:
             retry_after_s = line.retry_after_s()
             error: ApiError = QueueTimeout(now - ticket.entered_at, retry_after_s)
             if not pool.running:
@@ -230,7 +230,7 @@ def _measure(pool: Pool, line: PoolLine) -> None:
     SLOTS_HELD.labels(pool.name).set(line.held.total)
     SLOTS_CAPACITY.labels(pool.name).set(sum(r.slots for r in pool.running))
     QUEUE_LENGTH.labels(pool.name).set(line.waiting_everywhere)
-    QUEUE_BYTES.labels(pool.name).set(line.waiting_bytes)
+    QUEUE_BYTES.labels(pool.name).set(line.tickets.bytes)
 
 
 def _no_capacity(message: str, retry_after_s: int) -> Unavailable:

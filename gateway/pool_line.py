@@ -23,6 +23,7 @@ from gateway.metrics import FLOW_FALLBACKS
 from gateway.redis_client import FlowRedis
 from gateway.replica_record import Replica
 from gateway.ticket import Granted, Place, SlotAsk, Ticket
+from gateway.ticket_book import TicketBook
 
 log = structlog.get_logger(__name__)
 
@@ -35,9 +36,6 @@ _KEPT_BEYOND_RETRY_S = 10
 RETRY_AFTER_S_MAX = 120
 # What a caller is told when nobody knows yet how fast the line drains.
 _RETRY_AFTER_UNKNOWN_S = 10
-_LEAVES_A_CALL = 500
-# A grant may arrive twice, by push and by heartbeat, about a second apart.
-_SEEN_MAX = 10_000
 _ENDED = -1
 
 
@@ -75,19 +73,12 @@ class PoolLine:
         self._bounds = bounds
         self._clock = clock
         self._numbers = itertools.count()
-        self._leaving: dict[str, int] = {}  # ticket -> keep_ms
-        # Tickets that Redis knows of, tickets whose call is under way, and tickets whose call
-        # failed.
-        self._registered: set[str] = set()
-        self._entering: set[str] = set()
-        self._lost: set[str] = set()
-        self._seen: dict[str, None] = {}  # grants that have arrived, newest last
         self._calls: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self.pool = pool
         self.drain = DrainRate()
         self.held = HeldSlots()
-        self.waiting: dict[str, Ticket] = {}
-        self.waiting_bytes = 0
+        self.tickets = TicketBook()
         self.waiting_everywhere = 0
         self.live_workers = 1
         self.replicas: dict[str, Replica] = {}
@@ -109,21 +100,20 @@ class PoolLine:
             f"{time.time_ns() // 1_000_000:013d}-{self._worker_id}-{next(self._numbers):08x}",
             ask, avoid, now=self._clock(), wait_s_max=self._bounds.wait_s_max,
         )  # fmt: skip
-        self.waiting[ticket.id] = ticket
-        self.waiting_bytes += ask.body_bytes
+        self.tickets.add(ticket)
         try:
             await self._enter(ticket, "new" if avoid == "-" else "retry")
         except FlowUnavailable:
             FLOW_FALLBACKS.labels("slots").inc()
-            self._lost.add(ticket.id)
+            self.tickets.lose(ticket)
             self._serve_locally()
         except ApiError:
-            self._forget(ticket)
+            self.tickets.remove(ticket)
             raise
         except BaseException:  # hung up while nobody knows what the line has made of it
             self.leave(ticket)
             raise
-        if ticket.granted is None and self.waiting_bytes > self._bounds.bytes_max:
+        if ticket.granted is None and self.tickets.bytes > self._bounds.bytes_max:
             self.leave(ticket, retry_after_s=self.retry_after_s())
             raise QueueFull(self.retry_after_s())
         return ticket
@@ -137,20 +127,22 @@ class PoolLine:
             *(ask.concurrent_requests, ask.waiting_requests, self._bounds.tickets_max),
             *(ticket.avoid, _kept_ms(retry_after_s), mode),
         )
-        self._entering.add(ticket.id)
+        self.tickets.begin_entering(ticket)
         try:
             answer = await self._flow.run("enter_line", self._keys, args)
+            if answer[0] == _ENDED and mode == "again":
+                raise FlowUnavailable("the lease ended as soon as it was renewed")
             if answer[0] == _ENDED:  # or Redis is new: tell what we hold, then again
-                await self.renew()
+                await self._renew_together()
                 answer = await self._flow.run("enter_line", self._keys, args)
         finally:
-            self._entering.discard(ticket.id)
+            self.tickets.end_entering(ticket)
         what, replica_id, *grants = answer
         if what == 0:
-            self._registered.add(ticket.id)
+            self.tickets.register(ticket)
         elif what == 1:
             self.held.take(replica_id, ask.account_id)
-            self._forget(ticket)
+            self.tickets.remove(ticket)
             ticket.tell(Granted(replica_id))
         elif what == -2:
             raise AccountQueueFull(ask.waiting_requests, retry_after_s)
@@ -160,8 +152,7 @@ class PoolLine:
 
     def leave(self, ticket: Ticket, *, retry_after_s: int = 0) -> None:
         """Takes a waiting ticket out; its place is kept when the caller is told to come back."""
-        self._forget(ticket)
-        self._leaving[ticket.id] = _kept_ms(retry_after_s) if retry_after_s else 0
+        self.tickets.leave(ticket, _kept_ms(retry_after_s) if retry_after_s else 0)
         self._call_soon()
 
     def release(self, replica_id: str, account_id: str) -> None:
@@ -178,19 +169,15 @@ class PoolLine:
     def take_grants(self, grants: Sequence[str]) -> None:
         """Flat triples of ticket, replica and account, as the scripts give them."""
         for ticket_id, replica_id, account_id in _triples(grants):
-            if ticket_id in self._seen:
+            if not self.tickets.is_new_grant(ticket_id):
                 continue  # pushed, and told by a heartbeat as well
-            self._seen[ticket_id] = None
-            if len(self._seen) > _SEEN_MAX:
-                del self._seen[next(iter(self._seen))]
-            self._registered.discard(ticket_id)
             self.held.acknowledge(ticket_id)
             self.held.take(replica_id, account_id)
-            ticket = self.waiting.get(ticket_id)
+            ticket = self.tickets.waiting.get(ticket_id)
             if ticket is None:  # its caller hung up meanwhile, or got it by another way
                 self.release(replica_id, account_id)
                 continue
-            self._forget(ticket)
+            self.tickets.remove(ticket)
             ticket.tell(Granted(replica_id))
 
     def retry_after_s(self) -> int:
@@ -218,10 +205,16 @@ class PoolLine:
         self.slots_used = {used[i]: int(used[i + 1]) for i in range(0, len(used), 2)}
         self.drain.look(self._clock(), granted, everywhere)
         self.take_grants(grants)
-        if self._leaving:
+        if self.tickets.has_leaves:
             self._call_soon()
-        if not was_known or self._lost or known != len(self._registered):
+        if not was_known or not self.tickets.agrees_with(known):
             await self._register_tickets()
+
+    async def _renew_together(self) -> None:
+        """One heartbeat for all who find at the same time that the lease has ended."""
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self.renew(), name="renew-lease")
+        await asyncio.shield(self._renewing)
 
     def _renewal(self) -> Sequence[str | int]:
         # No call is unanswered now: both sides mean the same moment.
@@ -238,18 +231,16 @@ class PoolLine:
     async def _register_tickets(self) -> None:
         """Makes the tickets that Redis knows of this worker equal to those that wait here."""
         known = set(await self._flow.run("read_tickets", self._keys, (self._worker_id,)))
-        for ticket_id in known - self.waiting.keys() - self._leaving.keys():
-            self._leaving[ticket_id] = 0
+        again = self.tickets.reconcile(known)
+        if self.tickets.has_leaves:
             self._call_soon()
-        self._lost.clear()
-        self._registered = known
-        for ticket in list(self.waiting.values()):
-            if ticket.id in known or ticket.id in self._entering or ticket.id not in self.waiting:
+        for ticket in again:
+            if ticket.id not in self.tickets.waiting:
                 continue
             try:
                 await self._enter(ticket, "again")
             except FlowUnavailable:
-                self._lost.add(ticket.id)
+                self.tickets.lose(ticket)
                 raise
 
     async def positions(self, tickets: Sequence[Ticket]) -> list[int]:
@@ -295,8 +286,8 @@ class PoolLine:
 
     async def _send_calls(self) -> None:
         try:
-            while self.held.has_news or self._leaving:
-                if self._leaving:
+            while self.held.has_news or self.tickets.has_leaves:
+                if self.tickets.has_leaves:
                     await self._send_leaves()
                 if self.held.has_news:
                     args = [self._worker_id, *self.held.next_release()]
@@ -310,36 +301,25 @@ class PoolLine:
             self._serve_locally()
 
     async def _send_leaves(self) -> None:
-        leaving = dict(itertools.islice(self._leaving.items(), _LEAVES_A_CALL))
-        for keep_ms in set(leaving.values()):
-            ids = [ticket_id for ticket_id, keep in leaving.items() if keep == keep_ms]
+        for keep_ms, ids in self.tickets.next_leaves():
             args: list[str | int] = [self._worker_id, keep_ms, *ids]
             grants = await self._flow.run("leave_line", self._keys, args)
-            for ticket_id in ids:
-                self._leaving.pop(ticket_id, None)
-                self._registered.discard(ticket_id)
+            self.tickets.left(ids)
             self.take_grants(grants)
 
     def _serve_locally(self) -> None:
         """Hands this worker's share of the slots to its own tickets, until Redis is back."""
-        while ticket := local_share.next_ticket(self.waiting.values(), self.held.by_account):
+        while ticket := local_share.next_ticket(
+            self.tickets.waiting.values(), self.held.by_account
+        ):
             replica = local_share.replica_with_room(
                 self.replicas.values(), self.held.by_replica, self.live_workers, ticket.avoid
             )
             if replica is None:
                 return
             self.held.take(replica.replica_id, ticket.ask.account_id)
-            self._forget(ticket)
-            if ticket.id in self._registered:
-                self._leaving[ticket.id] = 0
+            self.tickets.grant_locally(ticket)
             ticket.tell(Granted(replica.replica_id))
-
-    # Tickets ----------------------------------------------------------------------------------
-
-    def _forget(self, ticket: Ticket) -> None:
-        self._lost.discard(ticket.id)
-        if self.waiting.pop(ticket.id, None) is not None:
-            self.waiting_bytes -= ticket.ask.body_bytes
 
 
 def _kept_ms(retry_after_s: int) -> int:

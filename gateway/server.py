@@ -99,6 +99,7 @@ def run(settings: GatewaySettings) -> None:
         log_config=None,
         log_level="warning",
         access_log=False,
+        backlog=_BACKLOG,  # uvicorn listens once more on the socket that it is given
         server_header=False,
         date_header=False,
         # gateway.client_address believes the headers of trusted proxies, and only theirs.

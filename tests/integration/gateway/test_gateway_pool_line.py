@@ -243,7 +243,7 @@ async def test_a_new_account_is_not_punished_and_an_idle_one_saves_nothing(
     await serve(line, tickets, 30)
     late = [("idle", await line.enter(ask("idle"))) for _ in range(10)]
     late += [("new", await line.enter(ask("new"))) for _ in range(10)]
-    still = [t for t in tickets if t[1].id in line.waiting or t[1].granted]
+    still = [t for t in tickets if t[1].id in line.tickets.waiting or t[1].granted]
     order = await serve(line, still + late, 24)
     assert Counter(order) == pytest.approx({"busy": 8, "idle": 8, "new": 8}, abs=2)
     assert {"idle", "new"} <= set(order[:4]), "their first requests come at once"
@@ -502,4 +502,4 @@ async def test_calls_in_any_order_leave_nothing_behind(workers: Workers, state: 
     beating.cancel()
     await asyncio.gather(beating, return_exceptions=True)
     await workers.until(lambda: is_empty(state))
-    assert all(line.held.total == 0 and not line.waiting for line in lines)
+    assert all(line.held.total == 0 and not line.tickets.waiting for line in lines)
