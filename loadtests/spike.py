@@ -18,7 +18,7 @@ from rich.console import Console
 from loadtests.chat_record import ChatRecord
 from loadtests.errors import BenchError, MeasurementError
 from loadtests.locust_run import run_locust
-from loadtests.process import require_tools
+from loadtests.process import cores_busy, require_tools
 from loadtests.report import Recorder, Table
 from loadtests.settings import BenchSettings
 from loadtests.slo import SPIKE_SLO, Check, checks, load_slo
@@ -88,6 +88,7 @@ def spike_on(stack: Stack, plan: SpikePlan, folder: Path, recorder: Recorder) ->
     options = ["--duration-s", str(plan.duration_s), "--calm-s", str(plan.calm_s)]
     options += ["--overload", str(plan.overload), "--capacity-per-s", str(capacity_per_s)]
     options += ["--greedy-connections", str(plan.greedy_connections), *plan.chat_options()]
+    usage_before = stack.gateway.usage()
     with MemoryWatch(stack.gateway) as memory:
         records = run_locust(
             stack.url,
@@ -106,6 +107,8 @@ def spike_on(stack: Stack, plan: SpikePlan, folder: Path, recorder: Recorder) ->
         slots=plan.stack.slots,
     )
     recorder.fact("capacity_chats_per_s", capacity_per_s)
+    recorder.fact("gateway_cores_busy", cores_busy(usage_before, stack.gateway.usage()))
+    recorder.fact("simulator_lag_s_max", max(one["lag_s_max"] for one in stack.simulator.stats()))
     recorder.fact("gateway_memory_bytes", memory.samples)
     recorder.add(kind="spike", plan=asdict(plan), **asdict(figures))
     return figures
