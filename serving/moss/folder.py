@@ -27,7 +27,7 @@ from serving.moss.tokenizer import (
 )
 from serving.weight_files import weight_dtype, weight_files, weight_indices
 
-_TEMPLATE: Final = Path(__file__).with_name("chat_template.jinja")
+CHAT_TEMPLATE: Final = Path(__file__).with_name("chat_template.jinja")
 # What the published config says of its own code and tokenizer, and of a precision that is wrong.
 _DROPPED: Final = ("auto_map", "_name_or_path", "tokenizer_class", "torch_dtype", "dtype")
 # As published with the chat models.
@@ -62,7 +62,7 @@ def prepare_folder(published: Path, home: Path) -> Path:
         "generation_config.json": _json(_generation_config(tokenizer, chats=chats)),
     }
     if chats:
-        files["chat_template.jinja"] = _TEMPLATE.read_text(encoding="utf-8")
+        files["chat_template.jinja"] = CHAT_TEMPLATE.read_text(encoding="utf-8")
     try:
         return _write(home / "prepared", published, files, weights + weight_indices(published))
     except OSError as error:

@@ -1,5 +1,7 @@
 """Settings as the launcher would make them, and the source of the installed Ray and vLLM."""
 
+import zipfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,3 +36,14 @@ def ray_folder() -> Path:
 @pytest.fixture
 def vllm_source() -> str:
     return (_package_folder("vllm") / "v1" / "metrics" / "loggers.py").read_text()
+
+
+@pytest.fixture
+def write_torch_file() -> Callable[[Path, str, bytes], None]:
+    """Writes the zip archive that a torch file is, with one entry."""
+
+    def write(path: Path, entry: str, content: bytes) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(entry, content)
+
+    return write
