@@ -71,13 +71,12 @@ class MossEngine:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        # The input ends, and with it the engine; leaving the process closes its pipes.
+        with self._process:
+            try:
+                self._process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
 
     def greedy(
         self, prompts: list[list[int]], tokens: int, *, logits: bool = False
