@@ -3,8 +3,8 @@
 The reference is transformers' CodeGen with the same weights, asked for all positions at once.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +23,28 @@ GREEDY_TOKENS = 200
 # in a wrong order, or a rotation of the wrong pairs, leave differences of about 10.
 LOGIT_DIFFERENCE_MAX = 6e-4
 
-Serve = Callable[..., tuple[MossEngine, Any]]
+Served = tuple[MossEngine, Any]
+
+
+@contextmanager
+def serve(folder: Path, layout: Layout, sizes: dict[str, int], **options: Any) -> Iterator[Served]:
+    """An engine on a new checkpoint, and the checkpoint's reference."""
+    published = folder / "published"
+    reference = write_checkpoint(published, layout, **sizes)
+    check_model(str(published))
+    prepared = engine_folder(str(published), folder / "home")
+    with MossEngine(Path(prepared), folder / "engine.log", **options) as engine:
+        yield engine, reference
 
 
 @pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Writes a checkpoint and starts an engine on it; returns it with its reference."""
-    with ExitStack() as stack:
-
-        def start(layout: Layout, sizes: dict[str, int], **options: Any) -> tuple[MossEngine, Any]:
-            folder = tmp_path_factory.mktemp("moss") / "published"
-            reference = write_checkpoint(folder, layout, **sizes)
-            check_model(str(folder))
-            prepared = engine_folder(str(folder), folder.parent / "home")
-            log = folder.parent / "engine.log"
-            return stack.enter_context(MossEngine(Path(prepared), log, **options)), reference
-
-        yield start
-
-
-@pytest.fixture(scope="module")
-def served(serve: Serve) -> tuple[MossEngine, Any]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The engine that the usual tests share: the published layout, one process.
 
     The checkpoint's Python files fail when they are imported, so none of them is.
     """
-    return serve("bin", SMALL)
+    with serve(tmp_path_factory.mktemp("moss"), "bin", SMALL) as served:
+        yield served
 
 
 def prompt(tokens: int, *, seed: int = 0) -> list[int]:
@@ -97,21 +93,21 @@ def assert_all(engine: MossEngine, reference: Any) -> None:
     ]
 
 
-def test_logits_equal_the_reference(served: tuple[MossEngine, Any]) -> None:
+def test_logits_equal_the_reference(served: Served) -> None:
     engine, reference = served
     prompts = [prompt(300), prompt(5)]
     for asked, output in zip(prompts, engine.greedy(prompts, 8, logits=True), strict=True):
         assert_same_logits(reference, asked, output)
 
 
-def test_greedy_tokens_of_a_batch_prefilled_in_chunks(served: tuple[MossEngine, Any]) -> None:
+def test_greedy_tokens_of_a_batch_prefilled_in_chunks(served: Served) -> None:
     engine, reference = served
     prompts = [prompt(tokens, seed=1) for tokens in PROMPT_TOKENS]
     for asked, output in zip(prompts, engine.greedy(prompts, GREEDY_TOKENS), strict=True):
         assert_greedy(reference, asked, output["tokens"])
 
 
-def test_greedy_tokens_behind_a_cached_prefix(served: tuple[MossEngine, Any]) -> None:
+def test_greedy_tokens_behind_a_cached_prefix(served: Served) -> None:
     engine, reference = served
     shared = prompt(290, seed=2)
     engine.greedy([shared], 1)
@@ -137,7 +133,7 @@ def test_greedy_tokens_behind_a_cached_prefix(served: tuple[MossEngine, Any]) ->
     ],
 )
 def test_every_way_of_serving(
-    serve: Serve, layout: Layout, sizes: dict[str, int], options: dict[str, Any]
+    tmp_path: Path, layout: Layout, sizes: dict[str, int], options: dict[str, Any]
 ) -> None:
-    engine, reference = serve(layout, sizes, **options)
-    assert_all(engine, reference)
+    with serve(tmp_path, layout, sizes, **options) as (engine, reference):
+        assert_all(engine, reference)
