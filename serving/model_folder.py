@@ -33,9 +33,15 @@ def engine_folder(model: str, home: Path) -> str:
     """What the engine is to load for `model`, which has passed check_model.
 
     `model` itself, except for a MOSS folder as it was published: vLLM reads that only through a
-    folder beside it, which is made under `home`. Raises ModelUnusable.
+    folder beside it, which is made under `home`. Raises ModelUnusable, also for MOSS by its hub
+    name.
     """
     if not is_local(model):
+        if "/moss-moon-" in model:
+            raise ModelUnusable(
+                f"{model} has to be downloaded first: its tokenizer is made from the folder. "
+                "Set FLOODGATE_MODEL to the folder."
+            )
         return model
     folder = Path(model).expanduser().resolve()
     # Whoever has made a fast tokenizer has prepared the folder already.

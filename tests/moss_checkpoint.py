@@ -5,12 +5,15 @@ CodeGen with the same weights says what the engine has to say.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from tokenizers import pre_tokenizers
 
-from serving.moss.tokenizer import CONTROL_TOKENS, TEXT_END
+from serving.moss.folder import CHAT_TEMPLATE
+from serving.moss.tokenizer import CONTROL_TOKENS, TEXT_END, build_tokenizer, parse_merges
+from tests.moss_lessons import Lesson, teach
 
 Layout = Literal["bin", "safetensors"]
 
@@ -98,15 +101,35 @@ def published_config(added: dict[str, int], **sizes: Any) -> dict[str, Any]:
     }
 
 
-def write_checkpoint(folder: Path, layout: Layout = "bin", **sizes: int) -> Any:
-    """Write a whole published folder; returns the reference, a CodeGenForCausalLM in float32."""
+def chat_tokenizer() -> Any:
+    """The tokenizer with MOSS's chat template, as transformers has it."""
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary, merges, added = published_tokenizer()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=build_tokenizer(vocabulary, parse_merges(merges), added),
+        chat_template=CHAT_TEMPLATE.read_text(encoding="utf-8"),
+    )
+
+
+def write_checkpoint(
+    folder: Path, layout: Layout, sizes: dict[str, int], lessons: Sequence[Lesson] = ()
+) -> Any:
+    """Write a whole published folder; returns the reference, a CodeGenForCausalLM in float32.
+
+    The weights are random, or have learned the `lessons` by heart.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    config = published_config(write_tokenizer(folder), **(sizes or SMALL))
+    config = published_config(write_tokenizer(folder), **sizes)
     (folder / "config.json").write_text(json.dumps(config))
     for name in ("configuration_moss.py", "modeling_moss.py", "tokenization_moss.py"):
         # Whoever runs the published code fails here.
         (folder / name).write_text('raise AssertionError("the published code was run")\n')
     reference = _reference(config)
+    if lessons:
+        teach(reference, chat_tokenizer(), lessons)
+    else:
+        _scatter(reference)
     _write_weights(folder, layout, _with_masks(reference.state_dict(), config))
     return reference
 
@@ -118,12 +141,17 @@ def _reference(config: dict[str, Any]) -> Any:
     names = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "rotary_dim")
     sizes = {name: config[name] for name in names}
     ends = {name: config[name] for name in ("bos_token_id", "eos_token_id")}
-    model = CodeGenForCausalLM(CodeGenConfig(**sizes, **ends)).eval()
+    torch.manual_seed(20230220)
+    return CodeGenForCausalLM(CodeGenConfig(**sizes, **ends)).eval()
+
+
+def _scatter(model: Any) -> None:
+    import torch
+
     torch.manual_seed(20230220)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.normal_(*_mean_and_spread(name, parameter.shape[-1]))
-    return model
 
 
 def _mean_and_spread(name: str, width: int) -> tuple[float, float]:

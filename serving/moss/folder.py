@@ -53,6 +53,8 @@ def prepare_folder(published: Path, home: Path) -> Path:
             "not read. Serve the checkpoint without -int4 or -int8 in its name."
         )
     weights = weight_files(published)
+    if not weights:
+        raise ModelUnusable(f"The MOSS folder {published} has no weights (*.bin, *.safetensors).")
     tokenizer = _tokenizer(published)
     chats = _is_chat_model(published, config, tokenizer)
     files = {

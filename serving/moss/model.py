@@ -13,7 +13,7 @@ from serving.moss.weights import NamedTensors, gptj_weights
 
 
 class MossForCausalLM(GPTJForCausalLM):  # type: ignore[misc]  # vLLM's classes are untyped here
-    """Takes tensor parallelism, pipeline parallelism and quantization from GPT-J."""
+    """GPT-J with MOSS's weights; tensor parallelism is GPT-J's."""
 
     def load_weights(self, weights: NamedTensors) -> set[str]:
         """The names of the parameters that were loaded; vLLM refuses to start when one is not."""

@@ -30,7 +30,7 @@ Served = tuple[MossEngine, Any]
 def serve(folder: Path, layout: Layout, sizes: dict[str, int], **options: Any) -> Iterator[Served]:
     """An engine on a new checkpoint, and the checkpoint's reference."""
     published = folder / "published"
-    reference = write_checkpoint(published, layout, **sizes)
+    reference = write_checkpoint(published, layout, sizes)
     check_model(str(published))
     prepared = engine_folder(str(published), folder / "home")
     with MossEngine(Path(prepared), folder / "engine.log", **options) as engine:

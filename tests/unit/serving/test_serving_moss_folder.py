@@ -130,6 +130,19 @@ def test_damaged_file(published: Path, tmp_path: Path, name: str, content: str, 
         prepare_folder(published, tmp_path)
 
 
+def test_no_weights_that_vllm_reads(published: Path, tmp_path: Path) -> None:
+    for path in published.glob("*.bin"):
+        path.rename(path.with_suffix(".gguf"))
+    with pytest.raises(ModelUnusable, match="has no weights"):
+        prepare_folder(published, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["fnlp/moss-moon-003-sft", "OpenMOSS-Team/moss-moon-003-base"])
+def test_moss_by_its_hub_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelUnusable, match="downloaded first"):
+        engine_folder(name, tmp_path)
+
+
 def test_quantized_checkpoints_are_refused(published: Path, tmp_path: Path) -> None:
     change_config(published, wbits=4, groupsize=128)
     with pytest.raises(ModelUnusable, match="4 bits"):

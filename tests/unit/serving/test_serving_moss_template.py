@@ -7,19 +7,13 @@ import jinja2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerFast
 
-from serving.moss.folder import CHAT_TEMPLATE
-from serving.moss.tokenizer import CONTROL_TOKENS, build_tokenizer, parse_merges
-from tests.moss_checkpoint import published_tokenizer
+from serving.moss.tokenizer import CONTROL_TOKENS
+from tests.moss_checkpoint import chat_tokenizer
 
 TURN_MARKS = ("<|Human|>", "<|MOSS|>", "<|Inner Thoughts|>", "<|Commands|>", "<|Results|>")
 
-_VOCABULARY, _MERGES, _ADDED = published_tokenizer()
-TOKENIZER = PreTrainedTokenizerFast(
-    tokenizer_object=build_tokenizer(_VOCABULARY, parse_merges(_MERGES), _ADDED),
-    chat_template=CHAT_TEMPLATE.read_text(encoding="utf-8"),
-)
+TOKENIZER = chat_tokenizer()
 
 SEARCH = {
     "type": "function",
