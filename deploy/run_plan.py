@@ -12,6 +12,7 @@ from deploy.marked_processes import MARK, new_mark
 from deploy.settings import LaunchSettings, read_settings
 from gateway.settings import GatewaySettings
 from serving.settings import ServingSettings
+from serving.weight_files import weight_files
 
 # A stop must fit into 15 s: the gateway cuts answers after this long, and then the others follow.
 _GATEWAY_DRAIN_S_MAX = 3
@@ -119,10 +120,12 @@ class RunPlan:
 
 def check_engine_memory(serving: ServingSettings, *, on_gpu: bool) -> None:
     """Raises MachineTooSmall where the replicas cannot fit. A hub model's size is not known."""
-    folder = Path(serving.model).expanduser()
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    replica = _REPLICA_BYTES + weights * 2
-    if not on_gpu:
+    sizes = [path.stat().st_size for path in weight_files(Path(serving.model).expanduser())]
+    if on_gpu:
+        # Each rank has one file in memory on its way to the GPU.
+        replica = _REPLICA_BYTES + max(sizes, default=0) * serving.tensor_parallel
+    else:
+        replica = _REPLICA_BYTES + sum(sizes) * 2
         replica += round((serving.kv_cache_gib or _KV_CACHE_GIB_DEFAULT) * GIB)
     name = serving.served_name
     check_memory(_OTHERS_BYTES + serving.replicas * replica, f"Serving {serving.replicas} x {name}")

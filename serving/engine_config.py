@@ -63,6 +63,8 @@ def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dic
     if settings.tool_call_parser is not None:
         arguments["tool_call_parser"] = settings.tool_call_parser
         arguments["enable_auto_tool_choice"] = True
+        # Who asks for no call must not have the model offered the tools.
+        arguments["exclude_tools_when_tool_choice_none"] = True
     return arguments | settings.engine_args
 
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from serving.errors import ModelUnusable
-
-# A safetensors file starts with the length of its JSON header, 8 bytes, little endian.
-_HEADER_LENGTH_BYTES = 8
-_HEADER_BYTES_MAX = 100 * 2**20
+from serving.weight_files import check_weight_files
 
 
 def is_local(model: str) -> bool:
@@ -38,61 +36,43 @@ def check_model(model: str) -> None:
     folder = Path(model).expanduser()
     if not folder.is_dir():
         raise ModelUnusable(f"There is no model folder {folder}. Set FLOODGATE_MODEL.")
-    _check_config(folder / "config.json")
-    _check_weights(folder)
+    read_config(folder)
+    check_weight_files(folder)
 
 
-def _check_config(path: Path) -> None:
+def engine_folder(model: str, home: Path) -> str:
+    """What the engine is to load for `model`, which has passed check_model.
+
+    `model` itself, except for a MOSS folder as it was published: vLLM reads that only through a
+    folder beside it, which is made under `home`. Raises ModelUnusable, also for MOSS by its hub
+    name.
+    """
+    if not is_local(model):
+        if "/moss-moon-" in model:
+            raise ModelUnusable(
+                f"{model} has to be downloaded first: its tokenizer is made from the folder. "
+                "Set FLOODGATE_MODEL to the folder."
+            )
+        return model
+    folder = Path(model).expanduser().resolve()
+    # Whoever has made a fast tokenizer has prepared the folder already.
+    if read_config(folder).get("model_type") != "moss" or (folder / "tokenizer.json").is_file():
+        return model
+    # Imports tokenizers, which other models do not need here.
+    from serving.moss.folder import prepare_folder
+
+    return str(prepare_folder(folder, home))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json. Raises ModelUnusable."""
+    path = folder / "config.json"
     try:
         config = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise ModelUnusable(f"The model folder {path.parent} has no config.json.") from error
+        raise ModelUnusable(f"The model folder {folder} has no config.json.") from error
     except (OSError, ValueError) as error:
         raise ModelUnusable(f"{path} cannot be read: {error}.") from error
     if not isinstance(config, dict) or not config.get("architectures"):
         raise ModelUnusable(f"{path} does not say which architecture the model has.")
-
-
-def _check_weights(folder: Path) -> None:
-    weights = sorted(folder.glob("*.safetensors"))
-    for path in weights:
-        _check_safetensors(path)
-    if not weights and not any(folder.glob("*.bin")) and not any(folder.glob("*.gguf")):
-        raise ModelUnusable(f"The model folder {folder} has no weights (*.safetensors).")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        _check_shards(index, {path.name for path in weights})
-
-
-def _check_shards(index: Path, present: set[str]) -> None:
-    try:
-        wanted = set(json.loads(index.read_bytes())["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelUnusable(f"{index} cannot be read: {error}.") from error
-    if missing := sorted(wanted - present):
-        raise ModelUnusable(
-            f"The model folder {index.parent} lacks {len(missing)} of {len(wanted)} weight files, "
-            f"first {missing[0]}."
-        )
-
-
-def _check_safetensors(path: Path) -> None:
-    """Compare the file's size with the end of its last tensor: half a download is shorter."""
-    size_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little")
-        if not 2 <= header_bytes <= min(_HEADER_BYTES_MAX, size_bytes):
-            raise ModelUnusable(f"{path} is not a safetensors file, or is damaged.")
-        try:
-            header = json.loads(file.read(header_bytes))
-            end = max(
-                (entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"),
-                default=0,
-            )
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ModelUnusable(f"{path} has a damaged header.") from error
-    expected_bytes = _HEADER_LENGTH_BYTES + header_bytes + end
-    if size_bytes != expected_bytes:
-        raise ModelUnusable(
-            f"{path} is damaged: {size_bytes} bytes, where its header says {expected_bytes}."
-        )
+    return config

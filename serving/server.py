@@ -27,7 +27,7 @@ from serving.accelerator import Accelerator, choose_accelerator, gpu_count, vllm
 from serving.engine_config import deployment_options
 from serving.environment import run_environment
 from serving.errors import HostFailed, ServingError, StartFailed, StartTimedOut
-from serving.model_folder import check_model
+from serving.model_folder import check_model, engine_folder
 from serving.replica_calls import drain_replicas, replica_addresses, replica_state
 from serving.settings import ServingSettings
 from serving.start_failure import start_failure_reason
@@ -54,7 +54,7 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     or Ray is lost.
     """
     phases = _Phases(on_phase)
-    check_model(settings.model)
+    settings = _with_engine_folder(settings)
     accelerator = choose_accelerator(
         settings.accelerator, gpus=gpu_count(), cpu_build=vllm_is_cpu_build()
     )
@@ -72,6 +72,13 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
                 _stop(settings, phases)
     except StopRequested:
         phases.done("stopped")
+
+
+def _with_engine_folder(settings: ServingSettings) -> ServingSettings:
+    """The settings with the folder that the engine reads, under the name that clients know."""
+    check_model(settings.model)
+    folder = engine_folder(settings.model, settings.home.expanduser().absolute())
+    return settings.model_copy(update={"model": folder, "model_name": settings.served_name})
 
 
 class _Phases:

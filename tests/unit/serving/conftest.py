@@ -1,11 +1,21 @@
 """Settings as the launcher would make them, and the source of the installed Ray and vLLM."""
 
+import zipfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from serving.settings import ServingSettings
+
+# How long an example takes says nothing on a machine that runs other things too.
+hypothesis_settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("untimed")
 
 
 @pytest.fixture
@@ -34,3 +44,14 @@ def ray_folder() -> Path:
 @pytest.fixture
 def vllm_source() -> str:
     return (_package_folder("vllm") / "v1" / "metrics" / "loggers.py").read_text()
+
+
+@pytest.fixture
+def write_torch_file() -> Callable[[Path, str, bytes], None]:
+    """Writes the zip archive that a torch file is, with one entry."""
+
+    def write(path: Path, entry: str, content: bytes) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(entry, content)
+
+    return write

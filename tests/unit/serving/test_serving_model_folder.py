@@ -1,12 +1,16 @@
 """Model folders that no engine could load are told apart at once."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from serving.errors import ModelUnusable
 from serving.model_folder import check_model, is_local, tokenizer_folder
+from serving.weight_files import weight_dtype
+
+WriteTorchFile = Callable[[Path, str, bytes], None]
 
 
 def _safetensors(data_bytes: int) -> bytes:
@@ -97,3 +101,73 @@ def test_bad_index(folder: Path, content: str) -> None:
     (folder / "model.safetensors.index.json").write_text(content)
     with pytest.raises(ModelUnusable, match="cannot be read"):
         check_model(str(folder))
+
+
+@pytest.fixture
+def torch_folder(folder: Path, write_torch_file: WriteTorchFile) -> Path:
+    """The same model with its weights in a torch file."""
+    (folder / "model.safetensors").unlink()
+    write_torch_file(folder / "pytorch_model.bin", "archive/data.pkl", b"tensors" * 100)
+    return folder
+
+
+def test_torch_weights_pass(torch_folder: Path) -> None:
+    check_model(str(torch_folder))
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1, 40, -1])
+def test_half_a_download_of_torch_weights(torch_folder: Path, kept_bytes: int) -> None:
+    path = torch_folder / "pytorch_model.bin"
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(ModelUnusable, match="damaged"):
+        check_model(str(torch_folder))
+
+
+def test_an_archive_without_tensors(torch_folder: Path, write_torch_file: WriteTorchFile) -> None:
+    write_torch_file(torch_folder / "pytorch_model.bin", "readme.txt", b"")
+    with pytest.raises(ModelUnusable, match="not a torch file"):
+        check_model(str(torch_folder))
+
+
+def test_torch_weights_of_before_2020_pass(torch_folder: Path) -> None:
+    (torch_folder / "pytorch_model.bin").write_bytes(b"\x80\x02\x8a\nl")
+    check_model(str(torch_folder))
+
+
+def test_missing_torch_shard(torch_folder: Path) -> None:
+    index = {"weight_map": {"a": "pytorch_model.bin", "b": "pytorch_model-00002-of-00002.bin"}}
+    (torch_folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelUnusable, match="lacks 1 of 2"):
+        check_model(str(torch_folder))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_what_git_leaves_in_place_of_weights(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").unlink()
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9810000000\n"
+    (folder / name).write_text(pointer)
+    with pytest.raises(ModelUnusable, match="git lfs pull"):
+        check_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("storage", "dtype"),
+    [
+        (b"HalfStorage", "float16"),
+        (b"BFloat16Storage", "bfloat16"),
+        (b"FloatStorage", "float32"),
+        (b"CharStorage", None),
+    ],
+)
+def test_precision_of_torch_weights(
+    tmp_path: Path, write_torch_file: WriteTorchFile, storage: bytes, dtype: str | None
+) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    write_torch_file(
+        path, "pytorch_model/data.pkl", b"ctorch\n" + storage + b"\nctorch\nByteStorage"
+    )
+    assert weight_dtype(path) == dtype
+
+
+def test_precision_of_safetensors(folder: Path) -> None:
+    assert weight_dtype(folder / "model.safetensors") == "bfloat16"
