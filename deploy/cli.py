@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from deploy.commands import invites, keys, parts, running
+from deploy.commands import invites, keys, ledger, parts, running
 from deploy.commands.settings import settings
 from deploy.errors import DeployError
 
@@ -21,6 +21,7 @@ app.command()(running.down)
 app.command()(running.status)
 app.add_typer(invites.app, name="invites")
 app.add_typer(keys.app, name="keys")
+app.add_typer(ledger.app, name="ledger")
 app.command()(parts.gateway)
 app.command()(parts.serving)
 app.command()(settings)

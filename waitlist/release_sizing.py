@@ -34,7 +34,7 @@ from waitlist.activation_curve import (
 )
 from waitlist.demand_forecast import BusyHour, HourOfUse, forecast
 
-# Today's, tomorrow's and the one after: by then nine in ten of those who come at all have come.
+# Today's, tomorrow's and the one after, which stands for all later ones too.
 _BUSY_HOURS: Final = 3
 _HOUR_S: Final = 3600.0
 # New people are measured over their first three days, the latest of them, back until these are
@@ -141,7 +141,15 @@ def size_batch(inputs: ReleaseInputs, policy: SizingPolicy) -> ReleaseSizing:
     caution = _caution_factor(inputs.newcomers, to_come, policy)
     safe_slots = inputs.capacity_slots * policy.target_use
     busy_hours = tuple(
-        _size_busy_hour(inputs, hour, safe_slots, mean * caution, redeem, first_request)
+        _size_busy_hour(
+            inputs,
+            hour,
+            safe_slots,
+            mean * caution,
+            redeem,
+            first_request,
+            last=hour is ahead.busy_hours[-1],
+        )
         for hour in ahead.busy_hours
     )
     batch, reason = _decide(inputs, min(hour.affordable for hour in busy_hours), policy)
@@ -167,9 +175,11 @@ def _size_busy_hour(
     person_slots: float,
     redeem: StepCurve,
     first_request: StepCurve,
+    *,
+    last: bool,
 ) -> BusyHourSizing:
-    # Until a request was made nobody knows when in the hour it comes: the whole hour counts.
-    within_s = (hour.ahead_h + 1) * _HOUR_S
+    # The last one stands for all that follow: whoever will ever come counts there.
+    within_s = math.inf if last else (hour.ahead_h + 1) * _HOUR_S
     # Most make their first request as they redeem, so those of an invite are counted by the time
     # of the redemption: somewhat early, never late.
     on_the_way = redeem.expected_within(inputs.invited, within_s) * first_request.reach
