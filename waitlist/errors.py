@@ -14,7 +14,8 @@
     ├── LedgerIncompatible   503  the ledger was written by another version
     ├── LedgerDamaged        503  the ledger's files cannot be loaded; told before it starts
     ├── LedgerBackupRefused  503  no backup could be made of it, or restored from the file
-    └── LedgerMigrationRefused 503  no way from the ledger's schema to ours
+    ├── LedgerMigrationRefused 503  no way from the ledger's schema to ours
+    └── GaugeUnavailable     503  nobody knows how much serving can do; automatic release waits
 
 Codes have 100 random bits and cannot be guessed, so their state is told honestly.
 """
@@ -142,3 +143,8 @@ class LedgerBackupRefused(WaitlistError):
 class LedgerMigrationRefused(WaitlistError):
     status_code = 503
     code = "ledger_migration_refused"
+
+
+class GaugeUnavailable(WaitlistError):
+    status_code = 503
+    code = "gauge_unavailable"

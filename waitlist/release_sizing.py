@@ -3,8 +3,8 @@
     batch = (capacity x target use - demand of the people who are in - demand of those on the way)
             / demand of one more invited person
 
-worked out for each of the next three busiest hours, of which the tightest counts. All demand is in
-engine slots, waiting callers included, so it can be above capacity.
+worked out for the busiest hour of each of the next four days, of which the tightest counts. All
+demand is in engine slots, waiting callers included, so it can be above capacity.
 
 in      the forecast for that hour (demand_forecast)
 on the way
@@ -34,8 +34,10 @@ from waitlist.activation_curve import (
 )
 from waitlist.demand_forecast import BusyHour, HourOfUse, forecast
 
-# Today's, tomorrow's and the one after, which stands for all later ones too.
-_BUSY_HOURS: Final = 3
+# At the first of them few have come but use has not faded; at the last nineteen in twenty of those
+# who ever come have come. Where use does not fade the last is the tightest. With three of them
+# people who do not fade were let in a tenth above the mark; seven left a tenth unused.
+_BUSY_HOURS: Final = 4
 _HOUR_S: Final = 3600.0
 # New people are measured over their first three days, the latest of them, back until these are
 # 1,000 days of one person: with use as unequal as it is, that knows the mean to about a tenth.
@@ -141,15 +143,7 @@ def size_batch(inputs: ReleaseInputs, policy: SizingPolicy) -> ReleaseSizing:
     caution = _caution_factor(inputs.newcomers, to_come, policy)
     safe_slots = inputs.capacity_slots * policy.target_use
     busy_hours = tuple(
-        _size_busy_hour(
-            inputs,
-            hour,
-            safe_slots,
-            mean * caution,
-            redeem,
-            first_request,
-            last=hour is ahead.busy_hours[-1],
-        )
+        _size_busy_hour(inputs, hour, safe_slots, mean * caution, redeem, first_request)
         for hour in ahead.busy_hours
     )
     batch, reason = _decide(inputs, min(hour.affordable for hour in busy_hours), policy)
@@ -175,11 +169,9 @@ def _size_busy_hour(
     person_slots: float,
     redeem: StepCurve,
     first_request: StepCurve,
-    *,
-    last: bool,
 ) -> BusyHourSizing:
-    # The last one stands for all that follow: whoever will ever come counts there.
-    within_s = math.inf if last else (hour.ahead_h + 1) * _HOUR_S
+    # Until a request was made nobody knows when in the hour it comes: the whole hour counts.
+    within_s = (hour.ahead_h + 1) * _HOUR_S
     # Most make their first request as they redeem, so those of an invite are counted by the time
     # of the redemption: somewhat early, never late.
     on_the_way = redeem.expected_within(inputs.invited, within_s) * first_request.reach
