@@ -160,7 +160,10 @@ class Ledger:
             self._schema_checked = True
             return
         expected = redis_keys.SCHEMA_VERSION
-        found = await self._client.set(redis_keys.SCHEMA, expected, nx=True, get=True)
+        # Read first: a ledger that takes no writes at the moment can still be read.
+        found = await self._client.get(redis_keys.SCHEMA)
+        if found is None:
+            found = await self._client.set(redis_keys.SCHEMA, expected, nx=True, get=True)
         if found is not None and found != expected:
             raise LedgerIncompatible(found=str(found), expected=expected)
         self._schema_checked = True

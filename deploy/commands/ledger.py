@@ -13,6 +13,7 @@ app = typer.Typer(no_args_is_help=True, help="The ledger: backup, restore, check
 
 _TELL_EVERY_S = 1.0
 _CHECK_FAILED = 5
+_GUARD_EVERY_S = 0.5
 
 
 @app.callback()
@@ -146,6 +147,35 @@ def migrate() -> None:
         if found == reached
         else f"The ledger went from schema {found} to {reached}."
     )
+
+
+@app.command()
+def guard(
+    folder: Annotated[Path, typer.Argument(help="`dir` of the ledger Redis, on this machine.")],
+) -> None:
+    """Refuse writes to FLOODGATE_LEDGER_URL while its disk is below the floor; runs until stopped.
+
+    For a ledger of your own, beside it: `floodgate up` does this for its ledger by itself.
+    """
+    from deploy.ledger_access import ledger_url
+    from deploy.ledger_disk import LedgerDisk
+    from deploy.settings import LaunchSettings, read_settings
+    from deploy.stop_signal import StopRequested, stop_signals
+
+    settings = read_settings(LaunchSettings)
+    disk = LedgerDisk(
+        folder,
+        ledger_url(settings.folders()),
+        free_bytes_min=settings.ledger_free_bytes_min,
+        on_event=lambda text: typer.echo(text, err=True),
+    )
+    with stop_signals() as stop:
+        try:
+            while True:
+                disk.check()
+                stop.wait(_GUARD_EVERY_S)
+        except StopRequested:
+            disk.close()
 
 
 def _now_and_then() -> Callable[[str], None]:
