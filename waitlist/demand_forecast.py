@@ -16,6 +16,8 @@ HOURS_A_DAY: Final = 24
 HOURS_KEPT: Final = 3 * HOURS_A_DAY
 # One hour alone is noisy where few people make the load; six would lag behind a change.
 _LEVEL_HOURS: Final = 3
+# Serving that was down for a night's maintenance begins anew, one that was restarted does not.
+_GAP_HOURS_MAX: Final = 2
 # Those who are let in over one night and never come back: a day cannot lose more than this.
 _FADING_MIN: Final = 0.7
 
@@ -54,7 +56,7 @@ def forecast(
     Until a day has been seen the busiest hour may lie ahead: it is expected within the next hour,
     `peak_ratio_prior` times as busy as the busiest so far.
     """
-    used = [hour for hour in hours if hour.people_in]
+    used = [hour for hour in unbroken(hours) if hour.people_in]
     if len(used) <= HOURS_A_DAY:
         busiest = max((hour.demand_slots for hour in used), default=0.0) * peak_ratio_prior
         ahead = range(1, busy_hours * HOURS_A_DAY, HOURS_A_DAY)
@@ -77,6 +79,23 @@ def forecast(
         max(1.0, day[busiest_at] / fmean(day)) if fmean(day) > 0 else peak_ratio_prior,
         fading,
     )
+
+
+def unbroken(hours: Sequence[HourOfUse]) -> list[HourOfUse]:
+    """The hours up to the last one without a gap.
+
+    A short gap is bridged with the hour before it. Before a longer one the hours count no more:
+    which of them was the busiest hour of its day is not known.
+    """
+    kept: list[HourOfUse] = []
+    for hour in hours:
+        missing = hour.hour - kept[-1].hour - 1 if kept else 0
+        if missing > _GAP_HOURS_MAX:
+            kept = []
+        for _ in range(missing if kept else 0):
+            kept.append(HourOfUse(kept[-1].hour + 1, kept[-1].demand_slots, kept[-1].people_in))
+        kept.append(hour)
+    return kept
 
 
 def _day_fading(per_person: Sequence[float]) -> float:

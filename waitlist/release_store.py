@@ -168,4 +168,5 @@ def _hours(flat: Sequence[str]) -> tuple[HourOfUse, ...]:
     for hour, text in zip(flat[::2], flat[1::2], strict=True):
         demand_sum, samples, people_in, _ = text.split()
         hours.append(HourOfUse(int(hour), float(demand_sum) / int(samples), int(people_in)))
-    return tuple(sorted(hours, key=lambda hour: hour.hour))
+    hours.sort(key=lambda hour: hour.hour)
+    return tuple(hour for hour in hours if hour.hour > hours[-1].hour - HOURS_KEPT)

@@ -274,7 +274,7 @@ async def test_pause_and_schedule(gate: Gate, ledger_state: Any) -> None:
     await gate.set(ReleaseControl(from_hour=20, until_hour=2))
     assert (await gate.decide()).decision.reason == "only from 20 to 2 h UTC"
     assert gate.door.calls == []
-    gate.now_s += 13 * 3600
+    gate.now_s += 12 * 3600
     await gate.set(ReleaseControl(from_hour=20, until_hour=2, batch_max=5))
     assert (await gate.decide()).decision.batch == 5
     await gate.set(ReleaseControl())

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from waitlist.demand_forecast import HOURS_A_DAY, HourOfUse, forecast
+from waitlist.demand_forecast import HOURS_A_DAY, HourOfUse, forecast, unbroken
 
 
 def cycle(hour: int) -> float:
@@ -72,3 +72,12 @@ def test_idle_days_divide_by_nothing() -> None:
     seen = forecast(idle, 3.0, 2)
     assert [hour.demand_slots for hour in seen.busy_hours] == [0.0] * 2
     assert seen.peak_ratio == 3.0
+
+
+def test_short_gap_is_bridged_and_a_long_one_begins_anew() -> None:
+    hours = hours_until(80)
+    short = [hour for hour in hours if hour.hour not in (40, 41)]
+    assert [hour.hour for hour in unbroken(short)] == list(range(81))
+    assert unbroken(short)[40].demand_slots == hours[39].demand_slots
+    long = [hour for hour in hours if hour.hour not in (40, 41, 42)]
+    assert [hour.hour for hour in unbroken(long)] == list(range(43, 81))
