@@ -1,7 +1,4 @@
-"""Commands on invites and keys: the waitlist's directory, on the Redis servers that are meant.
-
-The one module of this package that imports waitlist.
-"""
+"""Commands on invites and keys: the waitlist's directory, on the Redis servers that are meant."""
 
 import asyncio
 import getpass
@@ -46,7 +43,7 @@ def with_directory(
     """
 
     async def run() -> _Result:
-        who = actor or f"cli:{_user_name()}"
+        who = actor or f"cli:{user_name()}"
         async with open_directory(*urls, actor=who, clock=time.time) as directory:
             return await work(directory)
 
@@ -60,7 +57,8 @@ def with_directory(
         ) from error
 
 
-def _user_name() -> str:
+def user_name() -> str:
+    """Who runs this command, for the audit."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -13,7 +13,8 @@ from typing import Final
 
 import redis
 
-# `min-replicas-to-write` above what any ledger has. Redis forgets it when it ends.
+_SWITCH: Final = "min-replicas-to-write"
+# More than any ledger has. Redis forgets it when it ends.
 _SHUT: Final = 9
 # The launcher looks twice a second and must not stand still for a ledger that hangs.
 _DEADLINE_S: Final = 0.25
@@ -56,9 +57,9 @@ class LedgerDisk:
         floor = self._free_bytes_min * (_REOPEN_SHARE if self._shut else 1.0)
         shut = free_bytes < floor
         try:
-            is_shut = int(self._client.config_get("min-replicas-to-write")["min-replicas-to-write"])
-            if (is_shut == _SHUT) != shut:
-                self._client.config_set("min-replicas-to-write", _SHUT if shut else 0)
+            is_shut = self._client.config_get(_SWITCH)[_SWITCH] == str(_SHUT)
+            if is_shut != shut:
+                self._client.config_set(_SWITCH, _SHUT if shut else 0)
         except redis.RedisError:
             return  # gone or slow; the next look tries again
         if shut != self._shut:

@@ -10,7 +10,6 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from statistics import fmean
 from typing import Final
 
@@ -124,6 +123,10 @@ class LaunchReport:
     overload_by_release_minutes: float
 
     @property
+    def has_settled(self) -> bool:
+        return any(day.settled for day in self.days)
+
+    @property
     def safe_used_settled(self) -> float:
         """Mean over the settled days of the share of the safe headroom that was used."""
         return fmean(day.safe_used for day in self.days if day.settled)
@@ -167,6 +170,8 @@ class Launch:
         self._demand: list[float] = []
         self._people: list[int] = []
         self._capacity_at_release = 0.0
+        self.overload_steps = 0
+        self.overload_by_release_steps = 0
         # Per hour of age, so that a group's fading is one look-up a step.
         hours = plan.days * HOURS_A_DAY + 1
         self._fading = [population.fading(hour * _HOUR_S) for hour in range(hours)]
@@ -174,21 +179,20 @@ class Launch:
 
     def run(self) -> Iterator[DayReport]:
         """Plays the launch; yields each day as it ends."""
-        plan, invited_today, overload_by_day = self._plan, 0, [0, 0]
+        plan, invited_today = self._plan, 0
         decide_every = max(1, round(plan.decide_every_s / STEP_S))
         for step in range(plan.days * _STEPS_A_DAY):
             self._people_come(step)
             self._measure(step)
             capacity = plan.capacity_at(step * STEP_S)
             if self._demand[-1] > capacity:
-                overload_by_day[0] += 1
-                overload_by_day[1] += capacity >= self._capacity_at_release
+                self.overload_steps += 1
+                self.overload_by_release_steps += capacity >= self._capacity_at_release
             if step % decide_every == 0:
                 invited_today += self._decide(step, capacity)
             if (step + 1) % _STEPS_A_DAY == 0:
                 yield self._day(step, invited_today)
                 invited_today = 0
-        self.overload_steps, self.overload_by_release_steps = overload_by_day
 
     def _people_come(self, step: int) -> None:
         """Moves everyone whose time it is: redeems accounts, makes first requests."""
@@ -322,16 +326,14 @@ def play(
 ) -> LaunchReport:
     """The whole launch."""
     launch = Launch(plan, population or Population(), policy or SizingPolicy())
-    days = tuple(launch.run())
+    return report_of(launch, list(launch.run()))
+
+
+def report_of(launch: Launch, days: Sequence[DayReport]) -> LaunchReport:
+    """The figures of a launch that was played to its end."""
     minutes = STEP_S / 60
     return LaunchReport(
-        days=days,
+        days=tuple(days),
         overload_minutes=launch.overload_steps * minutes,
         overload_by_release_minutes=launch.overload_by_release_steps * minutes,
     )
-
-
-def capacity_changes(plan: LaunchPlan) -> Sequence[tuple[float, float]]:
-    """The days on which capacity changes, with the difference in slots."""
-    pairs = pairwise(plan.capacity_slots)
-    return [(after[0], after[1] - before[1]) for before, after in pairs]

@@ -161,7 +161,7 @@ class Ledger:
             return
         expected = redis_keys.SCHEMA_VERSION
         # Read first: a ledger that takes no writes at the moment can still be read.
-        found = await self._client.get(redis_keys.SCHEMA)
+        found: object = await self._client.get(redis_keys.SCHEMA)
         if found is None:
             found = await self._client.set(redis_keys.SCHEMA, expected, nx=True, get=True)
         if found is not None and found != expected:
