@@ -1,4 +1,7 @@
-"""Commands on invites and keys: the waitlist's directory, on the Redis servers that are meant."""
+"""Commands on invites and keys: the waitlist's directory, on the Redis servers that are meant.
+
+The one module of this package that imports waitlist.
+"""
 
 import asyncio
 import getpass
@@ -43,7 +46,7 @@ def with_directory(
     """
 
     async def run() -> _Result:
-        who = actor or f"cli:{user_name()}"
+        who = actor or f"cli:{_user_name()}"
         async with open_directory(*urls, actor=who, clock=time.time) as directory:
             return await work(directory)
 
@@ -57,8 +60,7 @@ def with_directory(
         ) from error
 
 
-def user_name() -> str:
-    """Who runs this command, for the audit."""
+def _user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -1,6 +1,7 @@
 """Commands on the ledger as a whole: opened for any schema, the waitlist's words as ours."""
 
 import asyncio
+import getpass
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -53,3 +54,11 @@ def in_our_words(work: Coroutine[Any, Any, _Result]) -> _Result:
         return asyncio.run(work)
     except WaitlistError as error:
         raise Refused(error.message, error.hint) from error
+
+
+def user_name() -> str:
+    """Who runs this command, for the audit."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return str(os.getuid())

@@ -133,8 +133,7 @@ def _change(**fields: object) -> None:
     import dataclasses
     import time
 
-    from deploy.directory_access import user_name
-    from deploy.ledger_access import ledger_url, with_ledger
+    from deploy.ledger_access import ledger_url, user_name, with_ledger
     from deploy.settings import LaunchSettings, read_settings
     from waitlist.ledger import Ledger
     from waitlist.release_store import ReleaseStore
