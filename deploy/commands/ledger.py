@@ -63,7 +63,7 @@ def restore(
     from deploy.ledger_access import in_our_words
     from deploy.run_lock import hold_run_lock
     from deploy.settings import LaunchSettings, read_settings
-    from waitlist.ledger_backup import restore as restore_file
+    from waitlist.ledger_restore import restore as restore_file
 
     home = read_settings(LaunchSettings).folders()
     tell = _now_and_then()

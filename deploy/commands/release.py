@@ -87,7 +87,8 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Another seed plays another launch.")] = 1,
 ) -> None:
     """Play a launch with the real rule: batches, how full it gets, minutes of overload."""
-    from waitlist.launch_simulation import Launch, LaunchPlan, Population, report_of
+    from waitlist.launch_report import LaunchPlan, Population
+    from waitlist.launch_simulation import Launch, report_of
     from waitlist.release_sizing import SizingPolicy
 
     plan = LaunchPlan(days=days, capacity_slots=_changes(slots), people_waiting=waiting, seed=seed)

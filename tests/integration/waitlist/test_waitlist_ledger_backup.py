@@ -13,7 +13,8 @@ from tests.redis_server import RedisServer
 from waitlist import redis_keys
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import LedgerBackupRefused, LedgerIncompatible
-from waitlist.ledger_backup import Restored, back_up, restore
+from waitlist.ledger_backup import back_up
+from waitlist.ledger_restore import Restored, restore
 
 pytestmark = pytest.mark.integration
 

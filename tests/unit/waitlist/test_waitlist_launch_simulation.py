@@ -2,7 +2,8 @@
 
 import pytest
 
-from waitlist.launch_simulation import LaunchPlan, Population, play
+from waitlist.launch_report import LaunchPlan, Population
+from waitlist.launch_simulation import play
 
 # A replica is added, lost at noon and back at six, more are added, some are lost for good.
 CAPACITY = ((0, 64), (5, 96), (9.5, 64), (9.75, 96), (13, 160), (20, 128), (24, 192))
