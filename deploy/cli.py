@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from deploy.commands import invites, keys, parts, running
+from deploy.commands import invites, keys, ledger, parts, release, running
 from deploy.commands.settings import settings
 from deploy.errors import DeployError
 
@@ -21,6 +21,8 @@ app.command()(running.down)
 app.command()(running.status)
 app.add_typer(invites.app, name="invites")
 app.add_typer(keys.app, name="keys")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(release.app, name="release")
 app.command()(parts.gateway)
 app.command()(parts.serving)
 app.command()(settings)

@@ -45,7 +45,9 @@ _ROLE_LINES: dict[Role, str] = {
     # What Redis has acknowledged survives kill -9 and a power cut.
     # A torn tail is repaired by ledger_process: where Redis 7.0 cuts it by itself, half a
     # transaction can stay and swallow the next one (docs/decisions/0004).
-    "ledger": "appendonly yes\nappendfsync always\naof-load-truncated no\n",
+    # A backup asks for what a replica would get; there are no others to wait for with it.
+    "ledger": "appendonly yes\nappendfsync always\naof-load-truncated no\n"
+    "repl-diskless-sync-delay 0\n",
     # Rate limits, slots and capacity heal by themselves within seconds.
     "flow": "appendonly no\n",
 }

@@ -32,6 +32,11 @@ class LaunchSettings(BaseSettings):
         description="Model to serve: a folder, or a name on the Hugging Face hub. "
         "Empty: SmolLM2-135M-Instruct.",
     )
+    ledger_free_bytes_min: int = Field(
+        256 * 2**20,
+        ge=0,
+        description="Free disk space, in bytes, below which the ledger takes no writes.",
+    )
     check_memory: bool = Field(
         True, description="Refuse to start where memory looks too small for the engine."
     )

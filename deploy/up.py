@@ -12,6 +12,7 @@ from deploy import gateway_client, marked_processes, model
 from deploy.child import python_argv, python_environ
 from deploy.directory_access import with_directory
 from deploy.errors import ProcessFailed
+from deploy.ledger_disk import LedgerDisk
 from deploy.machine import has_gpu
 from deploy.phase_file import PhaseReader
 from deploy.phases import Phases
@@ -70,6 +71,7 @@ class Launcher:
         self._begun_at = float(os.environ.get(STARTED_AT) or time.monotonic())
         self._started_at = datetime.now(UTC)
         self._urls = ("", "")
+        self._ledger_disk: LedgerDisk | None = None
         self._model = ""
 
     def start(self, console: Console) -> None:
@@ -110,6 +112,8 @@ class Launcher:
         while True:
             self._stop.wait(_WATCH_S)
             changed = self._supervisor.check()
+            if self._ledger_disk is not None:
+                self._ledger_disk.check()
             if self._watchdog.poll() is not None:
                 self._watchdog = self._start_watchdog()
             for line in self._serving_phases.read():
@@ -155,6 +159,13 @@ class Launcher:
                 for role in ("ledger", "flow")
             ]
             self._urls = (plans[0].url, plans[1].url)
+        self._ledger_disk = LedgerDisk(
+            self._plan.home.ledger,
+            plans[0].url,
+            free_bytes_min=self._plan.settings.ledger_free_bytes_min,
+            on_event=self._phases.warn,
+        )
+        self._ledger_disk.check()
 
     def _start_serving(self) -> None:
         flow_url = self._urls[1]

@@ -47,6 +47,7 @@ class RedisServer:
     def ledger(cls, folder: Path) -> Self:
         """As the launcher runs it: each acknowledged write is on disk, a torn tail is repaired."""
         options = ("--appendonly", "yes", "--appendfsync", "always", "--aof-load-truncated", "no")
+        options += ("--repl-diskless-sync-delay", "0")
         return cls(folder, *options)
 
     @classmethod

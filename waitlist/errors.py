@@ -12,7 +12,10 @@
     ├── RequestTooLarge      413
     ├── LedgerUnavailable    503  the ledger is gone, too slow or refuses writes
     ├── LedgerIncompatible   503  the ledger was written by another version
-    └── LedgerDamaged        503  the ledger's files cannot be loaded; told before it starts
+    ├── LedgerDamaged        503  the ledger's files cannot be loaded; told before it starts
+    ├── LedgerBackupRefused  503  no backup could be made of it, or restored from the file
+    ├── LedgerMigrationRefused 503  no way from the ledger's schema to ours
+    └── GaugeUnavailable     503  nobody knows how much serving can do; automatic release waits
 
 Codes have 100 random bits and cannot be guessed, so their state is told honestly.
 """
@@ -122,10 +125,26 @@ class LedgerIncompatible(WaitlistError):
         super().__init__(
             "Accounts cannot be read at the moment.",
             hint=f"The ledger has schema version {found}, this Floodgate works with {expected}: "
-            "run the version that wrote it, or point FLOODGATE_LEDGER_URL at another ledger.",
+            "run the version that wrote it, bring an older ledger up with `floodgate ledger "
+            "migrate`, or point FLOODGATE_LEDGER_URL at another ledger.",
         )
 
 
 class LedgerDamaged(WaitlistError):
     status_code = 503
     code = "ledger_damaged"
+
+
+class LedgerBackupRefused(WaitlistError):
+    status_code = 503
+    code = "ledger_backup_refused"
+
+
+class LedgerMigrationRefused(WaitlistError):
+    status_code = 503
+    code = "ledger_migration_refused"
+
+
+class GaugeUnavailable(WaitlistError):
+    status_code = 503
+    code = "gauge_unavailable"

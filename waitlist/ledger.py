@@ -41,8 +41,11 @@ _SHAS = {
 class Ledger:
     """Runs the scripts of waitlist/lua. Connections are made when they are first needed."""
 
-    def __init__(self, url: str, *, deadline_s: float) -> None:
-        """Raises LedgerUnavailable when the URL is none of a Redis."""
+    def __init__(self, url: str, *, deadline_s: float, any_schema: bool = False) -> None:
+        """`any_schema`: also works on a ledger of another version, and writes none into it.
+
+        Raises LedgerUnavailable when the URL is none of a Redis.
+        """
         try:
             pool = redis.BlockingConnectionPool.from_url(
                 url,
@@ -61,6 +64,7 @@ class Ledger:
             ) from None
         self._client: redis.Redis = redis.Redis.from_pool(pool)
         self._deadline_s = deadline_s
+        self._any_schema = any_schema
         self._schema_checked = False
 
     async def close(self) -> None:
@@ -84,6 +88,16 @@ class Ledger:
             LedgerIncompatible: the ledger has another schema version.
         """
         return await self._within_deadline(script, keys, args)
+
+    async def forget_scripts(self) -> None:
+        """Makes every client look at the schema again before its next call.
+
+        Raises:
+            LedgerUnavailable: see `run`.
+        """
+        with _errors_mapped(self._deadline_s):
+            async with asyncio.timeout(self._deadline_s):
+                await self._client.script_flush()
 
     async def listen(self, channel: str) -> AsyncGenerator[str]:
         """What is published on a channel from now on. Ends by an error only.
@@ -142,8 +156,14 @@ class Ledger:
 
     async def _check_schema(self) -> None:
         """Writes our version into an empty ledger; refuses one of another version."""
+        if self._any_schema:
+            self._schema_checked = True
+            return
         expected = redis_keys.SCHEMA_VERSION
-        found = await self._client.set(redis_keys.SCHEMA, expected, nx=True, get=True)
+        # Read first: a ledger that takes no writes at the moment can still be read.
+        found: object = await self._client.get(redis_keys.SCHEMA)
+        if found is None:
+            found = await self._client.set(redis_keys.SCHEMA, expected, nx=True, get=True)
         if found is not None and found != expected:
             raise LedgerIncompatible(found=str(found), expected=expected)
         self._schema_checked = True
@@ -175,6 +195,11 @@ def _unavailable(hint: str) -> LedgerUnavailable:
 def _way_out(refusal: str) -> str:
     if refusal.startswith(("MISCONF", "OOM")) or "out of memory" in refusal.lower():
         return "Free disk space or memory where the ledger runs."
+    if refusal.startswith("NOREPLICAS"):
+        return (
+            "Its disk is below the floor of free space (FLOODGATE_LEDGER_FREE_BYTES_MIN): free "
+            "some and writes are taken again by themselves."
+        )
     if refusal.startswith("READONLY"):
         return "FLOODGATE_LEDGER_URL must point at the primary, not at a replica."
     if refusal.startswith(("NOPERM", "NOAUTH")):

@@ -65,3 +65,28 @@ def usage_batch(writer: str) -> str:
 def revoked_keys(account_id: str) -> str:
     """Set: ids of the account's keys that were revoked within the last day."""
     return f"fg:revoked:{{{account_id}}}"
+
+
+# Automatic release. Text with an end: who leads, as `<fencing token>:<holder>`. Text: last token.
+RELEASE_LEASE = "fg:{ledger}:release-lease"
+RELEASE_LAST_TOKEN = "fg:{ledger}:release-last-token"  # noqa: S105 - a fencing token
+
+# Text: the decision that is not carried out yet, JSON. Stream: every decision and, once it was
+# carried out, how many were let in; append-only.
+RELEASE_OPEN_DECISION = "fg:{ledger}:release-open-decision"
+RELEASE_DECISIONS = "fg:{ledger}:release-decisions"
+
+# Hash: what operators set (paused, begins_at_s, from_hour, until_hour, batch_max), each JSON.
+RELEASE_CONTROL = "fg:{ledger}:release-control"
+
+# Hash: hour since 1970 -> `<sum of demand, slots> <samples> <people in>`.
+RELEASE_HOURS = "fg:{ledger}:release-hours"
+
+# Text: what was learned of the audit up to an entry, JSON.
+RELEASE_LEARNED = "fg:{ledger}:release-learned"
+
+# Of schema 2. Sorted set for each account: its key ids by the time of making, ms.
+ACCOUNT_KEYS_PREFIX = "fg:{ledger}:account-keys:"
+
+# Text: version and step of a migration that is under way, `<version> <cursor>`.
+MIGRATION = "fg:{ledger}:migration"

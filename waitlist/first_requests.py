@@ -1,0 +1,34 @@
+"""Accounts that have made their first request: from then on a person is in.
+
+Whoever counts requests calls this with the accounts that it has not told of before; told again,
+nothing changes.
+"""
+
+from collections.abc import Mapping
+
+from waitlist import redis_keys
+from waitlist.ledger import Ledger
+
+_ACCOUNTS_PER_CALL = 100
+
+
+class FirstRequests:
+    def __init__(self, ledger: Ledger, *, actor: str) -> None:
+        self._ledger = ledger
+        self._actor = actor
+
+    async def note(self, first_at_ms: Mapping[str, int]) -> int:
+        """Account id -> time of its first request, ms. Returns how many were new.
+
+        Raises:
+            LedgerUnavailable, LedgerIncompatible.
+        """
+        rows, new = list(first_at_ms.items()), 0
+        for start in range(0, len(rows), _ACCOUNTS_PER_CALL):
+            page = rows[start : start + _ACCOUNTS_PER_CALL]
+            new += await self._ledger.run(
+                "note_first_requests",
+                [redis_keys.AUDIT, *(redis_keys.account(account_id) for account_id, _ in page)],
+                [self._actor, redis_keys.ACCOUNT_PREFIX, *(at_ms for _, at_ms in page)],
+            )
+        return new

@@ -1,0 +1,3 @@
+-- The text at KEYS[1], or nil.
+
+return redis.call('GET', KEYS[1])
