@@ -82,19 +82,22 @@ BATCH_PREFIX = "fg:{ledger}:batch:"
 BATCHES = "fg:{ledger}:batches"
 BATCHES_OPEN = "fg:{ledger}:batches-open"
 
-# Hash: count every_ms (0: once) plan invite_life_ms until_ms ('' for ever) created_at_ms.
+# Hash: count every_ms (0: once) plan invite_life_ms until_ms ('' for ever) created_at_ms
+#   next_at_ms.
 # Sorted set: schedule id by its next time, ms.
 SCHEDULE_PREFIX = "fg:{ledger}:schedule:"
 SCHEDULES = "fg:{ledger}:schedules"
 
-# Hash: plan codes uses redeemed created_at_ms · paused_at_ms. Sorted set: name by time of making.
+# Hash: plan codes redeemed created_at_ms attempt · paused_at_ms. Sorted set: name by time of
+# making, ms.
 CAMPAIGN_PREFIX = "fg:{ledger}:campaign:"
 CAMPAIGNS = "fg:{ledger}:campaigns"
 
 # Hash: `joining`, `releasing` -> the time at which it was paused, ms.
 PAUSES = "fg:{ledger}:pauses"
 
-# Hash, one for each day (UTC): joined confirmed invited redeemed expired left erased referred.
+# Hash, one for each day (UTC): joined confirmed unconfirmed invited redeemed expired left
+#   erased referred.
 # Hash: hour since 1970 -> people released in it; older than a fortnight is dropped.
 STATISTICS_PREFIX = "fg:{ledger}:statistics:"
 RELEASED_BY_HOUR = "fg:{ledger}:released-by-hour"
@@ -108,6 +111,8 @@ IMPORT_PREFIX = "fg:{ledger}:import:"
 
 # Stream: who did what and when, append-only, never with a code, a key or an address.
 AUDIT = "fg:{ledger}:audit"
+# Text with an end: an attempt to write into the audit, so that one sent twice is there once.
+AUDIT_MARK_PREFIX = "fg:{ledger}:audit-mark:"
 
 # Ledger channel: the id of a key as it is revoked.
 REVOCATIONS_CHANNEL = "fg:revocations"

@@ -1,0 +1,17 @@
+-- Pauses joining or releasing, or lets it go on.
+--
+-- KEYS[1] pauses  [2] audit stream
+-- ARGV[1] now, ms  [2] actor  [3] 'joining' or 'releasing'  [4] '1' to pause, else ''
+-- Returns 1 where that changed something, else 0.
+
+local changed
+if ARGV[4] == '1' then
+  changed = redis.call('HSETNX', KEYS[1], ARGV[3], ARGV[1])
+else
+  changed = redis.call('HDEL', KEYS[1], ARGV[3])
+end
+if changed == 1 then
+  redis.call('XADD', KEYS[2], '*', 'action', ARGV[4] == '1' and 'paused' or 'resumed',
+    'actor', ARGV[2], 'at_ms', ARGV[1], 'what', ARGV[3])
+end
+return changed

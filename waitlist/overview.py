@@ -1,0 +1,143 @@
+"""How the waitlist stands: counts, pauses, statistics by day, the audit, and who has an address."""
+
+import secrets
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final, Literal
+
+from waitlist import redis_keys
+from waitlist.acting_ledger import ActingLedger, day_of, moment
+from waitlist.addresses import email_digest, normalise_email
+from waitlist.errors import RequestMalformed
+
+Pausable = Literal["joining", "releasing"]
+PAUSABLE: Final[tuple[Pausable, ...]] = ("joining", "releasing")
+DAYS_MAX: Final = 400
+_COUNTED: Final = (
+    "joined",
+    "confirmed",
+    "unconfirmed",
+    "invited",
+    "redeemed",
+    "expired",
+    "left",
+    "erased",
+    "referred",
+)
+_AUDIT_PER_PAGE = 200
+# Longer than any call is sent again.
+_MARK_LIFE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class LineOverview:
+    """Counts of this moment. `paused` maps what is paused to since when."""
+
+    in_line: int
+    pending: int
+    invited: int
+    open_batches: int
+    mails_waiting: int
+    mails_held: int
+    paused: dict[str, datetime]
+    released_by_hour: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DayStatistics:
+    day: date
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    audit_id: str
+    fields: dict[str, str]
+
+
+class Overview:
+    def __init__(self, ledger: ActingLedger) -> None:
+        self._ledger = ledger
+
+    async def line(self) -> LineOverview:
+        row = await self._ledger.run(
+            "read_overview",
+            [
+                redis_keys.LINE,
+                redis_keys.PENDING,
+                redis_keys.INVITED,
+                redis_keys.BATCHES_OPEN,
+                redis_keys.OUTBOX,
+                redis_keys.OUTBOX_HELD,
+                redis_keys.PAUSES,
+                redis_keys.RELEASED_BY_HOUR,
+            ],
+            [],
+        )
+        return LineOverview(
+            *row[:6],
+            paused={what: moment(since) for what, since in _pairs(row[6])},
+            released_by_hour={int(hour): int(count) for hour, count in _pairs(row[7])},
+        )
+
+    async def pause(self, what: Pausable, *, paused: bool) -> bool:
+        """Pauses joining or releasing, or ends the pause; False where that was so already."""
+        changed = await self._ledger.run(
+            "set_pause",
+            [redis_keys.PAUSES, redis_keys.AUDIT],
+            [self._ledger.now_ms(), self._ledger.actor, what, "1" if paused else ""],
+        )
+        return bool(changed)
+
+    async def days(self, count: int) -> list[DayStatistics]:
+        """The last `count` days in UTC, today last. Raises RequestMalformed beyond 400."""
+        if not 1 <= count <= DAYS_MAX:
+            raise RequestMalformed(f"days must be from 1 to {DAYS_MAX}.", param="days")
+        today = date.fromisoformat(day_of(self._ledger.now_ms()))
+        days = [today - timedelta(days=back) for back in reversed(range(count))]
+        rows = await self._ledger.records(
+            redis_keys.STATISTICS_PREFIX, [day.isoformat() for day in days]
+        )
+        return [
+            DayStatistics(day, {name: int(row.get(name, 0)) for name in _COUNTED})
+            for day, row in zip(days, rows, strict=True)
+        ]
+
+    async def audit(self, after: str = "") -> AsyncGenerator[AuditEntry]:
+        """The audit from the beginning, or after an entry's id; page by page."""
+        while True:
+            page = await self._ledger.run(
+                "read_audit", [redis_keys.AUDIT], [after or "-", _AUDIT_PER_PAGE]
+            )
+            for audit_id, fields in page:
+                yield AuditEntry(audit_id, dict(_pairs(fields)))
+            if len(page) < _AUDIT_PER_PAGE:
+                return
+            after = page[-1][0]
+
+    async def note(self, action: str, about: str) -> None:
+        """Writes into the audit what changes no record: a search, an export."""
+        mark = redis_keys.AUDIT_MARK_PREFIX + secrets.token_hex(8)
+        await self._ledger.run(
+            "note_action",
+            [redis_keys.AUDIT, mark],
+            [self._ledger.now_ms(), self._ledger.actor, action, about, _MARK_LIFE_MS],
+        )
+
+    async def find_address(self, email: str) -> tuple[str | None, str | None]:
+        """The entry and the account of an address, where there are any.
+
+        Raises EmailMalformed. The audit keeps who looked, and the digest.
+        """
+        address_digest = email_digest(normalise_email(email))
+        bucket, field = redis_keys.addresses(address_digest)
+        await self.note("address_searched", address_digest)
+        entry_id, account_id = await self._ledger.run(
+            "find_address", [bucket, redis_keys.email(address_digest)], [field]
+        )
+        return entry_id, account_id
+
+
+def _pairs(flat: list[str]) -> Iterator[tuple[str, str]]:
+    return zip(flat[::2], flat[1::2], strict=True)
