@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from deploy.commands import invites, keys, parts, running
+from deploy.commands import accounts, admins, campaigns, invites, keys, parts, running, waitlist
 from deploy.commands.settings import settings
 from deploy.errors import DeployError
 
@@ -21,6 +21,10 @@ app.command()(running.down)
 app.command()(running.status)
 app.add_typer(invites.app, name="invites")
 app.add_typer(keys.app, name="keys")
+app.add_typer(waitlist.app, name="waitlist")
+app.add_typer(campaigns.app, name="campaigns")
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(admins.app, name="admins")
 app.command()(parts.gateway)
 app.command()(parts.serving)
 app.command()(settings)

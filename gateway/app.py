@@ -32,11 +32,13 @@ from gateway.routes import models, operations
 from gateway.routes.engine import EngineEndpoint
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
-from waitlist import tokens
+from waitlist import chores, tokens
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import LedgerUnavailable, WaitlistError
 from waitlist.revocation_feed import RevocationFeed
-from waitlist.routes import build_router as build_invite_router
+from waitlist.routes import build_router as build_waitlist_router
+from waitlist.settings import WaitlistSettings
+from waitlist.watching import WatchBoard
 
 log = structlog.get_logger(__name__)
 
@@ -84,8 +86,10 @@ async def _lifespan(
                 actor="gateway",
                 clock=time.time,
                 deadline_s=_LEDGER_DEADLINE_S,
+                settings=WaitlistSettings(),
             )
         )
+        board = directory.watch_board()
         upstream = Upstream(
             engine_secret=settings.engine_secret.get_secret_value(),
             api_key=settings.upstream_api_key.get_secret_value(),
@@ -115,12 +119,14 @@ async def _lifespan(
             stream_life_s_max=settings.stream_life_s_max,
         )
         engine_endpoints.update((e.path, EngineEndpoint(e, gate)) for e in ENDPOINTS)
-        _mount(app, settings, gate, capacity, readiness, directory, engine_endpoints)
+        _mount(app, settings, gate, capacity, readiness, engine_endpoints)
+        app.include_router(build_waitlist_router(directory, board))
         for name, work in (
             ("capacity", capacity.watch()),
             ("leases", admission.keep_leases()),
             ("ledger-probe", keys.watch()),
             ("revocations", keys.forget_revoked(authenticator)),
+            *_waitlist_work(directory, board),
         ):
             stack.push_async_callback(_stop, _start(name, work))
         tame_garbage_collector()
@@ -134,16 +140,27 @@ def _mount(
     gate: Gate,
     capacity: Capacity,
     readiness: Readiness,
-    directory: Directory,
     engine_endpoints: Mapping[str, ASGIApp],
 ) -> None:
     for path, endpoint in engine_endpoints.items():
         app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     app.include_router(models.build_router(gate.authenticator, capacity))
-    app.include_router(build_invite_router(directory))
     app.include_router(
         operations.build_router(readiness, settings.metrics_token.get_secret_value())
     )
+
+
+def _waitlist_work(
+    directory: Directory, board: WatchBoard
+) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    """What runs beside the waitlist's routes; nothing where there is no line to join."""
+    if not directory.signer.usable:
+        return []
+    return [
+        ("watch-board", board.run()),
+        ("waitlist-mails", chores.deliver_mails(directory)),
+        ("waitlist-line", chores.keep_line(directory)),
+    ]
 
 
 def _capacity(settings: GatewaySettings, flow: FlowRedis, upstream: Upstream) -> Capacity:
@@ -232,5 +249,10 @@ async def _render_waitlist_error(request: Request, error: Exception) -> Response
     assert isinstance(error, WaitlistError)
     told = ApiError(error.message, code=error.code, param=error.param)
     told.type = "server_error" if error.status_code >= 500 else "invalid_request_error"
+    if error.status_code == 429:
+        told.type = "requests"
     body = error_body(told, ErrorShape.OPENAI, request.scope["state"]["request_id"])
-    return Response(body, error.status_code, media_type="application/json")
+    headers = {}
+    if error.retry_after_s is not None:
+        headers = {"retry-after": str(error.retry_after_s), "x-should-retry": "true"}
+    return Response(body, error.status_code, headers, media_type="application/json")

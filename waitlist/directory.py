@@ -8,9 +8,10 @@ async with open_directory(ledger_url, flow_url, actor="cli:root") as directory:
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from waitlist.accounts import Accounts
-from waitlist.acting_ledger import ActingLedger
+from waitlist.acting_ledger import ActingLedger, moment
 from waitlist.admins import Admins
 from waitlist.campaigns import Campaigns
 from waitlist.delivery import Delivery
@@ -18,16 +19,19 @@ from waitlist.entries import Entries
 from waitlist.invites import INVITE_LIFE_S_MAX, INVITES_MAX, PLAN_DEFAULT, Invites
 from waitlist.keys import Keys
 from waitlist.ledger import Ledger
+from waitlist.messages import redeem_link
 from waitlist.outbox import Outbox
 from waitlist.overview import Overview
 from waitlist.proof_of_work import ProofOfWork
-from waitlist.records import Invite, KeyListing, KeyRecord, Redemption, Revocation
+from waitlist.records import Entry, Invite, KeyListing, KeyRecord, Redemption, Revocation
 from waitlist.releases import Releases
 from waitlist.revocations import Tombstones
 from waitlist.schedules import Schedules
 from waitlist.settings import WaitlistSettings
+from waitlist.standing import Standings
 from waitlist.tickets import TicketSigner
 from waitlist.transfers import Exports, Imports
+from waitlist.watching import WatchBoard
 
 __all__ = ["INVITES_MAX", "INVITE_LIFE_S_MAX", "PLAN_DEFAULT", "Directory", "open_directory"]
 
@@ -81,6 +85,27 @@ class Directory:
         return Directory(
             self._ledger.acting_as(actor), self._tombstones, self._settings, clock=self._clock
         )
+
+    def now(self) -> datetime:
+        return moment(self._ledger.now_ms())
+
+    def watch_board(self) -> WatchBoard:
+        """A new board for people who watch their places."""
+        return WatchBoard(
+            self.entries,
+            Standings(self._ledger),
+            watchers_max=self._settings.watchers_max,
+        )
+
+    def redeem_link(self, code: str) -> str:
+        """Where a code is redeemed."""
+        return redeem_link(self._settings.public_url, code)
+
+    def shown_code(self, entry: Entry) -> str | None:
+        """The code of an invited place, where there is no mail server that sends it."""
+        if self._settings.mailer() is not None or entry.state != "invited" or not entry.batch_id:
+            return None
+        return self.signer.code(entry.entry_id, entry.batch_id)
 
     async def ping(self) -> None:
         """Returns when the ledger answers."""

@@ -95,10 +95,13 @@ def confirm_message(public_url: str, ticket: str, until: datetime, locale: str) 
     return _message("confirm", locale, link=f"{public_url}/waitlist#ticket={ticket}", until=until)
 
 
+def redeem_link(public_url: str, code: str) -> str:
+    """Where a code is redeemed."""
+    return f"{public_url.rstrip('/')}/redeem#code={code}"
+
+
 def invite_message(public_url: str, code: str, until: datetime | None, locale: str) -> Message:
-    return _message(
-        "invite", locale, link=f"{public_url}/redeem#code={code}", until=until, code=code
-    )
+    return _message("invite", locale, link=redeem_link(public_url, code), until=until, code=code)
 
 
 def _message(

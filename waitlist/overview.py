@@ -1,5 +1,6 @@
 """How the waitlist stands: counts, pauses, statistics by day, the audit, and who has an address."""
 
+import re
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _COUNTED: Final = (
     "referred",
 )
 _AUDIT_PER_PAGE = 200
+_AUDIT_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}", re.ASCII)
 # Longer than any call is sent again.
 _MARK_LIFE_MS = 60_000
 
@@ -107,14 +109,22 @@ class Overview:
     async def audit(self, after: str = "") -> AsyncGenerator[AuditEntry]:
         """The audit from the beginning, or after an entry's id; page by page."""
         while True:
-            page = await self._ledger.run(
-                "read_audit", [redis_keys.AUDIT], [after or "-", _AUDIT_PER_PAGE]
-            )
-            for audit_id, fields in page:
-                yield AuditEntry(audit_id, dict(_pairs(fields)))
+            page = await self.audit_page(after, _AUDIT_PER_PAGE)
+            for entry in page:
+                yield entry
             if len(page) < _AUDIT_PER_PAGE:
                 return
-            after = page[-1][0]
+            after = page[-1].audit_id
+
+    async def audit_page(self, after: str, count: int) -> list[AuditEntry]:
+        """Up to `count` entries after that id, '' for the oldest.
+
+        Raises RequestMalformed where the id is none.
+        """
+        if after and _AUDIT_ID.fullmatch(after) is None:
+            raise RequestMalformed("after must be the id of an entry.", param="after")
+        page = await self._ledger.run("read_audit", [redis_keys.AUDIT], [after or "-", count])
+        return [AuditEntry(audit_id, dict(_pairs(fields))) for audit_id, fields in page]
 
     async def note(self, action: str, about: str) -> None:
         """Writes into the audit what changes no record: a search, an export."""

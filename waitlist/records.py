@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,15 @@ class SharedInvite:
     expires_at: datetime | None
     used_at: datetime | None
     revoked_at: datetime | None
+
+    def state(self, now: datetime) -> Literal["open", "used", "expired", "revoked"]:
+        if self.used_at is not None:
+            return "used"
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= now:
+            return "expired"
+        return "open"
 
 
 @dataclass(frozen=True, slots=True)
