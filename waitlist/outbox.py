@@ -80,8 +80,9 @@ class Outbox:
                 redis_keys.OUTBOX_HELD,
                 redis_keys.OUTBOX_REASONS,
                 redis_keys.AUDIT,
+                redis_keys.new_mark(),
             ],
-            [self._ledger.now_ms(), self._ledger.actor, mail_id, action],
+            [self._ledger.now_ms(), self._ledger.actor, mail_id, action, redis_keys.MARK_LIFE_MS],
         )
         if not moved:
             raise NotFound("held mail")

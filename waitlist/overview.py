@@ -1,7 +1,6 @@
 """How the waitlist stands: counts, pauses, statistics by day, the audit, and who has an address."""
 
 import re
-import secrets
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -28,8 +27,6 @@ _COUNTED: Final = (
 )
 _AUDIT_PER_PAGE = 200
 _AUDIT_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}", re.ASCII)
-# Longer than any call is sent again.
-_MARK_LIFE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +84,11 @@ class Overview:
         """Pauses joining or releasing, or ends the pause; False where that was so already."""
         changed = await self._ledger.run(
             "set_pause",
-            [redis_keys.PAUSES, redis_keys.AUDIT],
-            [self._ledger.now_ms(), self._ledger.actor, what, "1" if paused else ""],
+            [redis_keys.PAUSES, redis_keys.AUDIT, redis_keys.new_mark()],
+            [
+                *(self._ledger.now_ms(), self._ledger.actor, what, "1" if paused else ""),
+                redis_keys.MARK_LIFE_MS,
+            ],
         )
         return bool(changed)
 
@@ -128,11 +128,10 @@ class Overview:
 
     async def note(self, action: str, about: str) -> None:
         """Writes into the audit what changes no record: a search, an export."""
-        mark = redis_keys.AUDIT_MARK_PREFIX + secrets.token_hex(8)
         await self._ledger.run(
             "note_action",
-            [redis_keys.AUDIT, mark],
-            [self._ledger.now_ms(), self._ledger.actor, action, about, _MARK_LIFE_MS],
+            [redis_keys.AUDIT, redis_keys.new_mark()],
+            [self._ledger.now_ms(), self._ledger.actor, action, about, redis_keys.MARK_LIFE_MS],
         )
 
     async def find_address(self, email: str) -> tuple[str | None, str | None]:

@@ -6,6 +6,8 @@ script. Names of fields are short where there is one record for each waiting per
 them with every record.
 """
 
+import secrets
+
 # Text: the version of the layout below. 1 had invites, accounts, keys, keys-last-number, email
 # and audit only; 2 adds all else, of which an older ledger lacks account-keys alone.
 SCHEMA = "fg:{ledger}:schema"
@@ -111,8 +113,10 @@ IMPORT_PREFIX = "fg:{ledger}:import:"
 
 # Stream: who did what and when, append-only, never with a code, a key or an address.
 AUDIT = "fg:{ledger}:audit"
-# Text with an end: an attempt to write into the audit, so that one sent twice is there once.
-AUDIT_MARK_PREFIX = "fg:{ledger}:audit-mark:"
+# Text with an end: an attempt that was carried out, for scripts that could not tell from what they
+# find that they were sent twice. It lives longer than any call is sent again.
+MARK_PREFIX = "fg:{ledger}:mark:"
+MARK_LIFE_MS = 60_000
 
 # Ledger channel: the id of a key as it is revoked.
 REVOCATIONS_CHANNEL = "fg:revocations"
@@ -195,6 +199,11 @@ def admin(admin_id: str) -> str:
 
 def import_of(file_digest: str) -> str:
     return IMPORT_PREFIX + file_digest
+
+
+def new_mark() -> str:
+    """The mark of one attempt."""
+    return MARK_PREFIX + secrets.token_hex(8)
 
 
 # On the flow Redis, read by the gateway's rate-limit script.

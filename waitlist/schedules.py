@@ -75,8 +75,13 @@ class Schedules:
         """Raises NotFound."""
         dropped = await self._ledger.run(
             "drop_schedule",
-            [redis_keys.schedule(schedule_id), redis_keys.SCHEDULES, redis_keys.AUDIT],
-            [self._ledger.now_ms(), self._ledger.actor, schedule_id],
+            [
+                redis_keys.schedule(schedule_id),
+                redis_keys.SCHEDULES,
+                redis_keys.AUDIT,
+                redis_keys.new_mark(),
+            ],
+            [self._ledger.now_ms(), self._ledger.actor, schedule_id, redis_keys.MARK_LIFE_MS],
         )
         if not dropped:
             raise NotFound("schedule")

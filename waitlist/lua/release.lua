@@ -11,7 +11,7 @@
 
 local batch = redis.call('HMGET', KEYS[1], 'size', 'released', 'state', 'plan', 'invite_life_ms',
   'transferable')
-local size, released, state = tonumber(batch[1]), tonumber(batch[2]), batch[3]
+local size, released, state = tonumber(batch[1] or 0), tonumber(batch[2] or 0), batch[3]
 if state ~= 'open' then
   return {'done', released}
 elseif redis.call('HEXISTS', KEYS[9], 'releasing') == 1 then

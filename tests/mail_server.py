@@ -1,0 +1,86 @@
+"""A real SMTP server for tests, on a loopback port, that does on command what servers do."""
+
+import email
+import email.policy
+import threading
+from email.message import EmailMessage
+from types import TracebackType
+from typing import Any, Self
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+
+class MailServer:
+    """Takes mails and keeps them. `answers` are given to the next recipients, one each."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.recipients: list[str] = []
+        self.answers: list[str] = []
+        self._arrived = threading.Condition()
+        self._controller: Controller | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"smtp://127.0.0.1:{self._port}"
+
+    def to(self, address: str) -> list[EmailMessage]:
+        with self._arrived:
+            pairs = zip(self.recipients, self.mails, strict=True)
+            return [mail for recipient, mail in pairs if recipient == address]
+
+    def start(self) -> None:
+        self._controller = Controller(self, hostname="127.0.0.1", port=self._port, ready_timeout=30)
+        if self._port == 0:
+            self._controller.port = self._port = _free_port()
+        self._controller.start()
+
+    def stop(self) -> None:
+        if self._controller is not None:
+            self._controller.stop()
+            self._controller = None
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.answers:
+            answer = self.answers.pop(0)
+            if answer:
+                return answer
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope
+    ) -> str:
+        content: Any = envelope.content
+        mail = email.message_from_bytes(content, policy=email.policy.default)
+        assert isinstance(mail, EmailMessage)
+        with self._arrived:
+            self.mails.append(mail)
+            self.recipients.append(envelope.rcpt_tos[0])
+            self._arrived.notify_all()
+        return "250 OK"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
