@@ -1,7 +1,9 @@
 """A real SMTP server for tests, on a loopback port, that does on command what servers do."""
 
+import asyncio
 import email
 import email.policy
+import socket
 import threading
 from email.message import EmailMessage
 from types import TracebackType
@@ -9,6 +11,8 @@ from typing import Any, Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+_STOP_S_MAX = 10.0
 
 
 class MailServer:
@@ -39,6 +43,8 @@ class MailServer:
 
     def stop(self) -> None:
         if self._controller is not None:
+            loop = self._controller.loop
+            asyncio.run_coroutine_threadsafe(_sessions_ended(), loop).result(_STOP_S_MAX)
             self._controller.stop()
             self._controller = None
 
@@ -77,9 +83,15 @@ class MailServer:
         self.stop()
 
 
-def _free_port() -> int:
-    import socket
+async def _sessions_ended() -> None:
+    """A session that is cut by the loop's end would complain when it is collected."""
+    current = asyncio.current_task()
+    while [task for task in asyncio.all_tasks() if task is not current]:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # transports close one turn later
 
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

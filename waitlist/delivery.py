@@ -95,6 +95,9 @@ class Delivery:
                 return
             log.warning("mail_delayed", mail_id=mail_id, tries=tries, reason=reason)
             await self._outbox.retry(mail_id, retry_in_s(tries), reason)
+        except Exception as error:
+            # A fault of ours in one mail must not keep the others; its text may hold the address.
+            await self._give_up(mail_id, f"it could not be made ({type(error).__name__})")
         else:
             log.info("mail_sent", mail_id=mail_id, tries=tries)
             await self._outbox.sent(mail_id)

@@ -74,10 +74,16 @@ class Overview:
             ],
             [],
         )
+        in_line, pending, invited, open_batches, mails_waiting, mails_held, paused, released = row
         return LineOverview(
-            *row[:6],
-            paused={what: moment(since) for what, since in _pairs(row[6])},
-            released_by_hour={int(hour): int(count) for hour, count in _pairs(row[7])},
+            in_line=in_line,
+            pending=pending,
+            invited=invited,
+            open_batches=open_batches,
+            mails_waiting=mails_waiting,
+            mails_held=mails_held,
+            paused={what: moment(since) for what, since in _pairs(paused)},
+            released_by_hour={int(hour): int(count) for hour, count in _pairs(released)},
         )
 
     async def pause(self, what: Pausable, *, paused: bool) -> bool:

@@ -113,7 +113,7 @@ class Releases:
     async def _release(self, batch_id: str, people: Sequence[tuple[str, str]]) -> str:
         """The batch's state after these people, in order, as far as it has room."""
         now_ms = self._ledger.now_ms()
-        invited: list[str] = []
+        invited: list[str | int] = []
         for entry_id, email in people:
             code_digest = tokens.digest(self._signer.code(entry_id, batch_id))
             invited += [entry_id, invite_id_of(code_digest), code_digest, email_digest(email)]

@@ -3,6 +3,7 @@
 from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime, parseaddr
 from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
@@ -58,6 +59,7 @@ class SmtpMailer:
         Raises:
             MailRefused, MailDelayed.
         """
+        to = _plain(to)
         mail = self._compose(to, message, mail_tag=mail_tag, at=at)
         try:
             await aiosmtplib.send(
@@ -91,9 +93,10 @@ class SmtpMailer:
             ) from None
 
     def _compose(self, to: str, message: Message, *, mail_tag: str, at: datetime) -> EmailMessage:
-        mail = EmailMessage()
+        # Names beyond ASCII need a server with SMTPUTF8; domains beyond ASCII have a plain form.
+        mail = EmailMessage(policy=SMTP if to.isascii() else SMTPUTF8)
         mail["From"] = Address(self._name, addr_spec=self._sender)
-        mail["To"] = Address(addr_spec=to)
+        mail["To"] = to
         mail["Subject"] = message.subject
         mail["Date"] = format_datetime(at)
         # The same at each try: where a crash makes us send twice, mailboxes show it once.
@@ -101,6 +104,14 @@ class SmtpMailer:
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(message.body)
         return mail
+
+
+def _plain(address: str) -> str:
+    """The address with its domain in ASCII, where its name is ASCII too."""
+    name, _, domain = address.rpartition("@")
+    if not name.isascii() or domain.isascii():
+        return address
+    return f"{name}@{domain.encode('idna').decode('ascii')}"
 
 
 def _is_loopback(host: str) -> bool:

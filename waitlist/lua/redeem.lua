@@ -15,6 +15,9 @@
 -- The ids are drawn anew for each attempt. Where this attempt's own key is there, its answer got
 -- lost and it was sent again: the answer is the same.
 
+if redis.call('HGET', KEYS[4], 'digest') == ARGV[9] then
+  return {'redeemed', redis.call('HGET', KEYS[3], 'plan')}
+end
 if ARGV[12] ~= '' then
   local stored = redis.call('HMGET', KEYS[9], 'fingerprint', 'sealed', 'account_id')
   if stored[1] == ARGV[11] then
@@ -32,8 +35,6 @@ local address, campaign, inviter, entry_id = unpack(invite, 8, 11)
 
 if digest ~= ARGV[4] then
   return {'code_unknown'}
-elseif redis.call('HGET', KEYS[4], 'digest') == ARGV[9] then
-  return {'redeemed', plan}
 elseif used_at_ms then
   return {'code_used'}
 elseif revoked_at_ms or inviter and redis.call('HEXISTS', ARGV[15] .. inviter, 'revoked_at_ms') == 1

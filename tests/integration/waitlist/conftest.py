@@ -131,7 +131,7 @@ class TwiceLedger(Ledger):
     # What these answer is what is left to do at that moment.
     MOMENTARY: ClassVar = {"claim_mails", "expire_entries", "open_scheduled_batch"}
     # Their answer is not used.
-    UNUSED: ClassVar = {"open_batch", "create_invites", "settle_mail"}
+    UNUSED: ClassVar = {"add_schedule", "open_batch", "create_invites", "settle_mail"}
 
     async def run(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         first = await super().run(script, keys, args)

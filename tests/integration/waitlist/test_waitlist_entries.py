@@ -227,7 +227,7 @@ async def test_network_has_a_share_an_hour_and_then_gets_another(
         assert 0 < (refusal.value.retry_after_s or 0) <= 3600
     await line.entries.join(JoinRequest("x@example.com"), network="198.51.100.1", proof=None)
     assert "192.0.2" not in ledger_state.everything_as_text()
-    names = [n for n in ledger_state.client.scan_iter("*network-joins*")]
+    names = list(ledger_state.client.scan_iter("*network-joins*"))
     for name in names:
         assert 0 < ledger_state.client.pttl(name) <= 3_600_000
         ledger_state.client.delete(name)  # as the hour's end does

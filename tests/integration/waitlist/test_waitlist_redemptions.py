@@ -39,9 +39,7 @@ async def test_key_with_another_request_is_refused(directory: Directory) -> None
     await directory.redeem(second.code, "bob@example.com", idempotency_key="k-1")
 
 
-async def test_answer_is_kept_sealed_and_for_a_day(
-    directory: Directory, ledger_state: Any
-) -> None:
+async def test_answer_is_kept_sealed_and_for_a_day(directory: Directory, ledger_state: Any) -> None:
     [invite] = await directory.create_invites(1)
     redemption = await directory.redeem(invite.code, "ada@example.com", idempotency_key="k-1")
     [name] = ledger_state.client.scan_iter("fg:{ledger}:answer:*")

@@ -139,7 +139,8 @@ async def test_account_by_another_code_ends_the_wait(line: Directory) -> None:
 
 
 @pytest.mark.parametrize(
-    "terms", [{"size": 0}, {"size": 1_000_001}, {"size": 1, "plan": "No"}, {"size": 1, "invite_life_s": 0}]
+    "terms",
+    [{"size": 0}, {"size": 1_000_001}, {"size": 1, "plan": "No"}, {"size": 1, "invite_life_s": 0}],
 )
 async def test_terms_out_of_bounds_are_refused(line: Directory, terms: dict[str, Any]) -> None:
     with pytest.raises(RequestMalformed):
@@ -162,9 +163,7 @@ async def test_schedule_lets_in_at_its_times_once_each(open_line: Open, clock: A
     for i in range(20):
         await join(line, f"person{i}@example.com")
     start = line.now() + timedelta(hours=1)
-    schedule_id = await line.schedules.add(
-        start, 3, every_s=3600, until=start + timedelta(hours=2)
-    )
+    schedule_id = await line.schedules.add(start, 3, every_s=3600, until=start + timedelta(hours=2))
     for expected in (0, 3, 6, 9, 9):
         await asyncio.gather(*(work_on_line(d) for d in directories))
         assert (await line.overview.line()).invited == expected
