@@ -21,6 +21,6 @@ def write_qr_codes(folder: Path, links: Mapping[str, str]) -> None:
         for name, link in links.items():
             path = folder / f"{name}.svg"
             path.touch(mode=0o600)
-            segno.make_qr(link, error="m").save(path, scale=_SCALE, title=name)
+            segno.make_qr(link, error="m").save(str(path), scale=_SCALE, title=name)
     except OSError as error:
         raise Refused(f"{folder} cannot be written: {error.strerror}.") from error

@@ -11,7 +11,7 @@ The one module that imports cryptography.
 import json
 import secrets
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -31,7 +31,7 @@ class AnswerSeal:
 
     name: str
     fingerprint: str
-    _secret: bytes
+    _secret: bytes = field(repr=False)
 
     @classmethod
     def of(cls, idempotency_key: str, code: str, email_digest: str) -> "AnswerSeal":
