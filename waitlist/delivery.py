@@ -1,7 +1,7 @@
 """From a mail's id to a mail in somebody's mailbox, or in the operator's hands.
 
 A mail leaves the outbox only after the server has taken it. If we die between its answer and our
-note, the mail goes out once more under the same Message-ID (docs/decisions/0005).
+note, the mail goes out once more under the same Message-ID (docs/decisions/0010).
 """
 
 import asyncio
