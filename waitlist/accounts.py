@@ -7,9 +7,9 @@ from typing import Final
 from waitlist import redis_keys
 from waitlist.acting_ledger import ActingLedger, moment, moment_or_none
 from waitlist.errors import NotFound, RequestMalformed
-from waitlist.invites import check_plan
 from waitlist.records import AccountRecord, BranchRevocation, SharedInvite
 from waitlist.revocations import Tombstones
+from waitlist.terms import check_plan
 
 INVITES_LEFT_MAX: Final = 10_000
 _INVITES_SHOWN_MAX = 200

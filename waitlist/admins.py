@@ -11,7 +11,7 @@ from typing import Final, Literal, get_args
 from waitlist import redis_keys, tokens
 from waitlist.acting_ledger import ActingLedger, moment, moment_or_none
 from waitlist.errors import AdminKeyInvalid, NotFound, RequestMalformed, RoleInsufficient
-from waitlist.invites import check_note
+from waitlist.terms import check_note
 
 Role = Literal["viewer", "operator", "owner"]
 # From the least to the most.

@@ -9,8 +9,9 @@ from typing import Final
 from waitlist import redis_keys
 from waitlist.acting_ledger import ActingLedger, moment, moment_or_none
 from waitlist.errors import AlreadyExists, NotFound, RequestMalformed
-from waitlist.invites import PLAN_DEFAULT, Invites, check_plan
+from waitlist.invites import Invites
 from waitlist.records import Invite
+from waitlist.terms import PLAN_DEFAULT, check_plan
 
 _NAME_FORM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _CAMPAIGNS_SHOWN_MAX: Final = 1000

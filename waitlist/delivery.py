@@ -10,9 +10,11 @@ from typing import Final
 
 import structlog
 
+from waitlist import tokens
 from waitlist.acting_ledger import ActingLedger, moment
 from waitlist.entries import Entries, LineRules
-from waitlist.errors import NotFound, PlaceGone
+from waitlist.errors import NotFound, PlaceGone, WaitlistError
+from waitlist.invites import invite_id_of
 from waitlist.messages import Message, confirm_message, invite_message
 from waitlist.outbox import Outbox
 from waitlist.records import Entry
@@ -26,6 +28,19 @@ _RETRY_S_FIRST = 60.0
 _RETRY_S_MAX = 4 * 3600.0
 _TRIES_MAX: Final = 18
 _NO_SERVER: Final = "no mail server is set up"
+
+
+class SecretChanged(WaitlistError):
+    """A code can be made again by the secret alone under which its place was let in."""
+
+    status_code = 409
+    code = "secret_changed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The code of this place was made with another secret.",
+            hint="Go back to the FLOODGATE_WAITLIST_SECRET of that time, or let the place expire.",
+        )
 
 
 class Delivery:
@@ -56,7 +71,9 @@ class Delivery:
     async def show(self, mail_id: str) -> tuple[str, Message]:
         """Address and text of a mail, for an operator who delivers it by hand.
 
-        Raises NotFound when nobody wants it any longer.
+        Raises:
+            NotFound: nobody wants it any longer.
+            SecretChanged.
         """
         entry, message = await self._render(mail_id)
         if entry is None or entry.email is None or message is None:
@@ -64,7 +81,11 @@ class Delivery:
         return entry.email, message
 
     async def _deliver(self, mail_id: str, tries: int) -> None:
-        entry, message = await self._render(mail_id)
+        try:
+            entry, message = await self._render(mail_id)
+        except SecretChanged as error:
+            await self._give_up(mail_id, error.message)
+            return
         if entry is None or entry.email is None or message is None or entry.mute:
             await self._outbox.sent(mail_id)  # erased, expired, or the mailbox had its share
             return
@@ -119,6 +140,8 @@ class Delivery:
             return entry, confirm_message(self._public_url, ticket, until, entry.locale)
         if kind == "invite" and entry.state == "invited" and entry.batch_id:
             code = self._signer.code(entry_id, entry.batch_id)
+            if invite_id_of(tokens.digest(code)) != entry.invite_id:
+                raise SecretChanged
             until_or_none: datetime | None = entry.invite_expires_at
             return entry, invite_message(self._public_url, code, until_or_none, entry.locale)
         return entry, None

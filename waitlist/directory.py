@@ -10,13 +10,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+from waitlist import tokens
 from waitlist.accounts import Accounts
 from waitlist.acting_ledger import ActingLedger, moment
 from waitlist.admins import Admins
 from waitlist.campaigns import Campaigns
 from waitlist.delivery import Delivery
 from waitlist.entries import Entries
-from waitlist.invites import INVITE_LIFE_S_MAX, INVITES_MAX, PLAN_DEFAULT, Invites
+from waitlist.invites import INVITES_MAX, Invites, invite_id_of
 from waitlist.keys import Keys
 from waitlist.ledger import Ledger
 from waitlist.messages import redeem_link
@@ -29,6 +30,7 @@ from waitlist.revocations import Tombstones
 from waitlist.schedules import Schedules
 from waitlist.settings import WaitlistSettings
 from waitlist.standing import Standings
+from waitlist.terms import INVITE_LIFE_S_MAX, PLAN_DEFAULT
 from waitlist.tickets import TicketSigner
 from waitlist.transfers import Exports, Imports
 from waitlist.watching import WatchBoard
@@ -105,7 +107,8 @@ class Directory:
         """The code of an invited place, where there is no mail server that sends it."""
         if self._settings.mailer() is not None or entry.state != "invited" or not entry.batch_id:
             return None
-        return self.signer.code(entry.entry_id, entry.batch_id)
+        code = self.signer.code(entry.entry_id, entry.batch_id)
+        return code if invite_id_of(tokens.digest(code)) == entry.invite_id else None
 
     async def ping(self) -> None:
         """Returns when the ledger answers."""

@@ -24,9 +24,9 @@ from waitlist.errors import (
     TooManyJoins,
     WaitlistPaused,
 )
-from waitlist.invites import check_note
 from waitlist.proof_of_work import SolvedProof
 from waitlist.records import Entry, Joined
+from waitlist.terms import check_note
 from waitlist.tickets import Ticket, TicketSigner, is_entry_id, new_entry_id
 
 LOCALES: Final = ("en", "zh")

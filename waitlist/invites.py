@@ -7,7 +7,6 @@ names its address would be worse; and only the holder of a good code can learn t
 has one.)
 """
 
-import re
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -32,18 +31,15 @@ from waitlist.errors import (
 from waitlist.keys import key_id_of
 from waitlist.records import Invite, Redemption
 from waitlist.sealed_answers import AnswerSeal
+from waitlist.terms import PLAN_DEFAULT, check_invite_life, check_note, check_plan
 
-PLAN_DEFAULT: Final = "free"
 INVITES_MAX: Final = 100_000
 USES_MAX: Final = 1_000_000
-INVITE_LIFE_S_MAX: Final = 10 * 365 * 86_400
-NOTE_CHARS_MAX: Final = 200
 # A friend's code: long enough for a holiday, short enough that a list of old ones is worth nothing.
 SHARED_INVITE_LIFE_S: Final = 30 * 86_400
 # A client that gives up after a day starts anew anyway.
 ANSWER_LIFE_S: Final = 86_400
 
-_PLAN_FORM = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _ID_HEX_DIGITS = 24
 # Measured on a loaded 2-core machine: 100 invites hold the ledger for 0.4 ms (p99 1.4 ms).
 _INVITES_PER_CALL = 100
@@ -261,30 +257,6 @@ def _redemption_of(answer: dict[str, str], plan: str) -> Redemption:
         plan=plan,
         api_key=answer["api_key"],
     )
-
-
-def check_plan(plan: str) -> None:
-    """Raises RequestMalformed where the name is none of a plan."""
-    if _PLAN_FORM.fullmatch(plan) is None:
-        raise RequestMalformed(
-            "A plan's name is 1 to 32 of a-z, 0-9, _ and -, the first a letter.", param="plan"
-        )
-
-
-def check_note(note: str) -> None:
-    """Raises RequestMalformed where the note is no line of at most 200 characters."""
-    if len(note) > NOTE_CHARS_MAX or not all(c.isprintable() for c in note):
-        raise RequestMalformed(
-            f"A note is one line of at most {NOTE_CHARS_MAX} characters.", param="note"
-        )
-
-
-def check_invite_life(expires_in_s: float) -> None:
-    """Raises RequestMalformed where the life is not above 0 and at most ten years."""
-    if not 0 < expires_in_s <= INVITE_LIFE_S_MAX:
-        raise RequestMalformed(
-            "expires_in_s must be above 0 and at most ten years.", param="expires_in_s"
-        )
 
 
 def _check_invite_terms(

@@ -14,8 +14,9 @@ from waitlist.acting_ledger import ActingLedger, day_of, hour_of, moment
 from waitlist.addresses import email_digest
 from waitlist.errors import NotFound, RequestMalformed
 from waitlist.estimate import WINDOW_H
-from waitlist.invites import PLAN_DEFAULT, check_invite_life, check_note, check_plan, invite_id_of
+from waitlist.invites import invite_id_of
 from waitlist.records import Batch
+from waitlist.terms import PLAN_DEFAULT, check_invite_life, check_note, check_plan
 from waitlist.tickets import TicketSigner
 
 BATCH_SIZE_MAX: Final = 1_000_000

@@ -12,8 +12,8 @@ from typing import Final
 from waitlist import redis_keys
 from waitlist.acting_ledger import ActingLedger, moment, moment_or_none
 from waitlist.errors import NotFound, RequestMalformed
-from waitlist.invites import PLAN_DEFAULT
 from waitlist.releases import INVITE_LIFE_S_DEFAULT, check_release_terms
+from waitlist.terms import PLAN_DEFAULT
 
 EVERY_S_MIN: Final = 60.0
 _SCHEDULES_SHOWN_MAX = 1000

@@ -16,8 +16,8 @@ from waitlist.acting_ledger import ActingLedger, day_of
 from waitlist.addresses import email_digest, normalise_email
 from waitlist.entries import ENTRIES_PER_CALL, LOCALES, Entries
 from waitlist.errors import EmailMalformed, RequestMalformed
-from waitlist.invites import check_note
 from waitlist.records import Entry
+from waitlist.terms import check_note
 from waitlist.tickets import TicketSigner
 
 # 100 rows hold the ledger for about 1.5 ms.

@@ -10,12 +10,12 @@ from waitlist.addresses import EMAIL_CHARS_MAX
 from waitlist.directory import Directory
 from waitlist.entries import JoinRequest
 from waitlist.errors import WatchersFull
-from waitlist.invites import NOTE_CHARS_MAX
 from waitlist.proof_of_work import PROOF_CHARS_MAX
 from waitlist.routes.bounded_route import BoundedRoute, StrictBody
 from waitlist.routes.credentials import ticket_of
 from waitlist.routes.status_stream import StatusStream
 from waitlist.standing import PublicState, Standing, public_state
+from waitlist.terms import NOTE_CHARS_MAX
 from waitlist.tickets import TICKET_CHARS_MAX
 from waitlist.watching import WatchBoard
 

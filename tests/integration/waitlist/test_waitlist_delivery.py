@@ -196,3 +196,20 @@ async def test_addresses_and_links_stay_out_of_the_log(
     assert {entry["event"] for entry in logs} == {"mail_delayed", "mail_held", "mail_sent"}
     assert "@" not in str(logs)
     assert "fgo-" not in str(logs)
+
+
+async def test_invite_of_another_secret_is_held_and_says_so(
+    line: Directory, open_line: Open, mail_server: MailServer
+) -> None:
+    joined = await join(line, "ada@example.com")
+    await line.releases.release(1)
+    other = await open_line(
+        waitlist_secret="another secret, and long enough as well", smtp_url=mail_server.url
+    )
+    await deliver(other)
+    assert mail_server.mails == []
+    [held] = await other.outbox.held()
+    assert "another secret" in held.reason
+    entry = await other.entries.read(joined.entry_id)
+    assert (await open_line(waitlist_secret="z" * 32)).shown_code(entry) is None
+    assert line.shown_code(entry) is not None
