@@ -36,7 +36,7 @@ async def keep_line(directory: Directory) -> None:
 
 async def work_on_line(directory: Directory) -> int:
     """One round: a page of expiries, one schedule, every open batch. How much was done."""
-    done = await directory.entries.expire()
+    done = await directory.departures.expire()
     if await directory.schedules.open_due_batch() is not None:
         done += 1
     for batch_id in await directory.releases.open_batches():

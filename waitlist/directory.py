@@ -16,6 +16,7 @@ from waitlist.acting_ledger import ActingLedger, moment
 from waitlist.admins import Admins
 from waitlist.campaigns import Campaigns
 from waitlist.delivery import Delivery
+from waitlist.departures import Departures
 from waitlist.entries import Entries
 from waitlist.invites import INVITES_MAX, Invites, invite_id_of
 from waitlist.keys import Keys
@@ -25,6 +26,7 @@ from waitlist.outbox import Outbox
 from waitlist.overview import Overview
 from waitlist.proof_of_work import ProofOfWork
 from waitlist.records import Entry, Invite, KeyListing, KeyRecord, Redemption, Revocation
+from waitlist.redemptions import Redemptions
 from waitlist.releases import Releases
 from waitlist.revocations import Tombstones
 from waitlist.schedules import Schedules
@@ -61,9 +63,11 @@ class Directory:
         self.signer = signer = TicketSigner(settings.waitlist_secret.get_secret_value())
         rules = settings.rules()
         self.invites = Invites(ledger)
+        self.redemptions = Redemptions(ledger)
         self.keys = Keys(ledger, tombstones)
         self.accounts = Accounts(ledger, tombstones)
         self.entries = Entries(ledger, signer, rules)
+        self.departures = Departures(ledger, self.entries)
         self.proof_of_work = ProofOfWork(signer, cost=settings.join_proof_cost, clock=clock)
         self.releases = Releases(ledger, signer)
         self.schedules = Schedules(ledger)
@@ -132,8 +136,8 @@ class Directory:
         await self.invites.revoke(code)
 
     async def redeem(self, code: str, email: str, *, idempotency_key: str = "") -> Redemption:
-        """See Invites.redeem."""
-        return await self.invites.redeem(code, email, idempotency_key=idempotency_key)
+        """See Redemptions.redeem."""
+        return await self.redemptions.redeem(code, email, idempotency_key=idempotency_key)
 
     async def find_key(self, api_key: str) -> KeyRecord | None:
         """See Keys.find."""

@@ -1,4 +1,4 @@
-"""The line: joining, confirming, watching, leaving and erasing.
+"""The line: joining, confirming, reading.
 
 Every join makes an entry of its own with a ticket of its own, whoever is on the list already, by
 the same work and with the same answer. Where mail is set up, an entry is bound to its address only
@@ -12,12 +12,11 @@ Without mail nobody can prove an address, so every entry waits at once and refer
 from dataclasses import dataclass
 from typing import Final
 
-from waitlist import redis_keys, tokens
+from waitlist import redis_keys
 from waitlist.acting_ledger import ActingLedger, day_of, moment, moment_or_none
 from waitlist.addresses import email_digest, mailbox, normalise_email, refuse_disposable
 from waitlist.errors import (
     PlaceGone,
-    PlaceRedeemed,
     ProofInvalid,
     RequestMalformed,
     TicketInsufficient,
@@ -32,7 +31,6 @@ from waitlist.tickets import Ticket, TicketSigner, is_entry_id, new_entry_id
 LOCALES: Final = ("en", "zh")
 # A page of 200 entries holds the ledger for about 0.5 ms.
 ENTRIES_PER_CALL: Final = 200
-_EXPIRED_PER_CALL = 200
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
@@ -201,78 +199,6 @@ class Entries:
             None if row is None else _entry(entry_id, row)
             for entry_id, row in zip(entry_ids, rows, strict=True)
         ]
-
-    async def leave(self, ticket: Ticket) -> str:
-        """Gives the place up; an invite that was sent is withdrawn. Returns the state afterwards.
-
-        Raises:
-            TicketInsufficient: the address is confirmed, and this is not the mail's ticket.
-            PlaceRedeemed: it was turned into an account.
-            PlaceGone.
-        """
-        state = await self._leave(await self._owned(ticket), erase=False)
-        if state == "redeemed":
-            raise PlaceRedeemed
-        return state
-
-    async def erase(self, ticket: Ticket) -> str:
-        """Leaves, and removes everything personal from the entry; the audit keeps a digest.
-
-        Raises:
-            TicketInsufficient, PlaceGone: as `leave`.
-        """
-        return await self._leave(await self._owned(ticket), erase=True)
-
-    async def erase_for_operator(self, entry_id: str) -> str:
-        """As `erase`. Raises PlaceGone."""
-        return await self._leave(await self.read(entry_id), erase=True)
-
-    async def _owned(self, ticket: Ticket) -> Entry:
-        entry = await self.read(ticket.entry_id)
-        if entry.confirmed and not ticket.owner:
-            raise TicketInsufficient
-        return entry
-
-    async def _leave(self, entry: Entry, *, erase: bool) -> str:
-        now_ms = self._ledger.now_ms()
-        address_digest = email_digest(entry.email) if entry.email else tokens.digest("")
-        bucket, field = redis_keys.addresses(address_digest)
-        state: str = await self._ledger.run(
-            "leave",
-            [
-                redis_keys.entry(entry.entry_id),
-                redis_keys.LINE,
-                redis_keys.PENDING,
-                redis_keys.INVITED,
-                redis_keys.statistics(day_of(now_ms)),
-                redis_keys.AUDIT,
-                bucket,
-                redis_keys.OUTBOX,
-                redis_keys.OUTBOX_HELD,
-            ],
-            [
-                *(now_ms, self._ledger.actor, entry.entry_id, address_digest, field),
-                *(redis_keys.INVITE_PREFIX, "1" if erase else ""),
-            ],
-        )
-        if state == "gone":
-            raise PlaceGone
-        return state
-
-    async def expire(self) -> int:
-        """Ends what was not confirmed or redeemed in time, one page of it; how many that were."""
-        now_ms = self._ledger.now_ms()
-        unconfirmed, unredeemed = await self._ledger.run(
-            "expire_entries",
-            [
-                redis_keys.PENDING,
-                redis_keys.INVITED,
-                redis_keys.LINE,
-                redis_keys.statistics(day_of(now_ms)),
-            ],
-            [now_ms, _EXPIRED_PER_CALL, redis_keys.ENTRY_PREFIX],
-        )
-        return int(unconfirmed) + int(unredeemed)
 
 
 def _entry(entry_id: str, row: list[str | int | None]) -> Entry:

@@ -136,7 +136,7 @@ def erase(entry_id: Annotated[str, typer.Argument(help="From `waitlist search`."
     """Erase what is personal of a place, and give it up. The audit keeps a digest."""
     from deploy.directory_access import on_waitlist
 
-    state = on_waitlist(lambda directory: directory.entries.erase_for_operator(entry_id))
+    state = on_waitlist(lambda directory: directory.departures.erase_for_operator(entry_id))
     typer.echo(f"Erased; the place is {state}.")
 
 

@@ -73,7 +73,7 @@ def _add_search(router: APIRouter, directory: Directory) -> None:
     async def erase_entry(entry_id: str, request: Request) -> dict[str, Any]:
         acting = await operator(request, directory, "owner")
         try:
-            return {"state": await acting.entries.erase_for_operator(entry_id)}
+            return {"state": await acting.departures.erase_for_operator(entry_id)}
         except PlaceGone:
             raise NotFound("place") from None
 

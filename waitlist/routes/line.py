@@ -155,12 +155,12 @@ def _add_joining(router: APIRouter, directory: Directory, board: WatchBoard) -> 
 
     @router.post("/leave", summary="Give a place up", responses=_TICKET_REFUSALS)
     async def leave(body: TicketBody) -> LeftResponse:
-        state = await directory.entries.leave(directory.signer.read(body.ticket))
+        state = await directory.departures.leave(directory.signer.read(body.ticket))
         return LeftResponse(status=public_state(state))
 
     @router.post("/erase", summary="Leave, and erase what is personal", responses=_TICKET_REFUSALS)
     async def erase(body: TicketBody) -> LeftResponse:
-        state = await directory.entries.erase(directory.signer.read(body.ticket))
+        state = await directory.departures.erase(directory.signer.read(body.ticket))
         return LeftResponse(status=public_state(state))
 
 

@@ -146,7 +146,7 @@ async def test_mail_that_nobody_wants_any_longer_is_dropped(
     mailed_line: Directory, mail_server: MailServer
 ) -> None:
     joined = await join(mailed_line, "ada@example.com")
-    await mailed_line.entries.leave(mailed_line.signer.read(joined.ticket))
+    await mailed_line.departures.leave(mailed_line.signer.read(joined.ticket))
     await deliver(mailed_line)
     assert mail_server.mails == []
     assert await mailed_line.outbox.waiting() == []

@@ -101,10 +101,10 @@ async def test_ticket_of_joining_cannot_confirm_nor_give_up_a_confirmed_place(
         await mailed_line.entries.confirm(watching)
     owner = mailed_line.signer.read(mailed_line.signer.owner_ticket(joined.entry_id))
     await mailed_line.entries.confirm(owner)
-    for call in (mailed_line.entries.leave, mailed_line.entries.erase):
+    for call in (mailed_line.departures.leave, mailed_line.departures.erase):
         with pytest.raises(TicketInsufficient):
             await call(watching)
-    assert await mailed_line.entries.leave(owner) == "left"
+    assert await mailed_line.departures.leave(owner) == "left"
 
 
 async def test_place_that_is_not_confirmed_ends_and_the_others_move_up(
@@ -114,9 +114,9 @@ async def test_place_that_is_not_confirmed_ends_and_the_others_move_up(
     keen_ticket = await confirmed(mailed_line, "keen@example.com")
     assert await place(mailed_line, keen_ticket) == 2
     clock.advance(2 * 86_400 - 1)
-    assert await mailed_line.entries.expire() == 0
+    assert await mailed_line.departures.expire() == 0
     clock.advance(1)
-    assert await mailed_line.entries.expire() == 1
+    assert await mailed_line.departures.expire() == 1
     assert await place(mailed_line, keen_ticket) == 1
     owner = mailed_line.signer.read(mailed_line.signer.owner_ticket(idle.entry_id))
     with pytest.raises(PlaceGone):
@@ -126,7 +126,7 @@ async def test_place_that_is_not_confirmed_ends_and_the_others_move_up(
 async def test_leaving_moves_the_others_up_and_cannot_be_undone(line: Directory) -> None:
     first, second = [await join(line, f"{name}@example.com") for name in ("ada", "bob")]
     ticket = line.signer.read(first.ticket)
-    assert [await line.entries.leave(ticket) for _ in range(2)] == ["left", "left"]
+    assert [await line.departures.leave(ticket) for _ in range(2)] == ["left", "left"]
     assert await place(line, second.ticket) == 1
     assert (await line.entries.read(first.entry_id)).ahead is None
     [today] = await line.overview.days(1)
@@ -138,13 +138,13 @@ async def test_erasing_leaves_nothing_personal_in_the_ledger(
 ) -> None:
     joined = await join(line, "ada@example.com", note="the first programmer", locale="zh")
     assert "ada@example.com" in ledger_state.everything_as_text()
-    assert await line.entries.erase(line.signer.read(joined.ticket)) == "left"
+    assert await line.departures.erase(line.signer.read(joined.ticket)) == "left"
     stored = ledger_state.everything_as_text()
     assert "ada@" not in stored
     assert "programmer" not in stored
     [entry] = ledger_state.audit("entry_erased")
     assert entry["email_digest"] in stored
-    assert await line.entries.erase(line.signer.read(joined.ticket)) == "left"
+    assert await line.departures.erase(line.signer.read(joined.ticket)) == "left"
     assert len(ledger_state.audit("entry_erased")) == 1
 
 
@@ -153,8 +153,8 @@ async def test_redeemed_place_cannot_be_left_but_erased(line: Directory) -> None
     batch = await line.releases.release(1)
     await line.redeem(line.signer.code(joined.entry_id, batch.batch_id), "ada@example.com")
     with pytest.raises(PlaceRedeemed):
-        await line.entries.leave(line.signer.read(joined.ticket))
-    assert await line.entries.erase(line.signer.read(joined.ticket)) == "redeemed"
+        await line.departures.leave(line.signer.read(joined.ticket))
+    assert await line.departures.erase(line.signer.read(joined.ticket)) == "redeemed"
     assert (await line.entries.read(joined.entry_id)).email is None
 
 
@@ -194,7 +194,7 @@ async def test_circle_of_referrals_does_nothing(mailed_line: Directory) -> None:
     bob_ticket = await confirmed(mailed_line, "bob@example.com", referral=ada.entry_id)
     bob = mailed_line.signer.read(bob_ticket)
     assert (await mailed_line.entries.read(ada.entry_id)).referred == 1
-    await mailed_line.entries.leave(ada)
+    await mailed_line.departures.leave(ada)
     back = await confirmed(mailed_line, "ada@example.com", referral=bob.entry_id)
     assert mailed_line.signer.read(back).entry_id != ada.entry_id
     assert (await mailed_line.entries.read(bob.entry_id)).referred == 0

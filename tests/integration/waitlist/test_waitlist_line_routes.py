@@ -295,13 +295,13 @@ async def test_stream_tells_each_change_and_ends_with_the_place(line: Directory)
     assert (await stream.events.get())["place"] == 2
     await board.tell_all()
     assert stream.events.empty()  # nothing changed
-    await line.entries.leave(line.signer.read(first.ticket))
+    await line.departures.leave(line.signer.read(first.ticket))
     await board.tell_all()
     assert (await stream.events.get())["place"] == 1
     await line.releases.release(1)
     await board.tell_all()
     assert (await stream.events.get())["status"] == "invited"
-    await line.entries.leave(line.signer.read(second.ticket))
+    await line.departures.leave(line.signer.read(second.ticket))
     await board.tell_all()
     assert (await stream.events.get())["status"] == "left"
     await stream.ended()

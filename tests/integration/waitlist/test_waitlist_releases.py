@@ -125,7 +125,7 @@ async def test_unused_invite_ends_and_its_place_with_it(line: Directory, clock: 
 async def test_leaving_withdraws_the_invite(line: Directory) -> None:
     joined = await join(line, "ada@example.com")
     batch = await line.releases.release(1)
-    await line.entries.leave(line.signer.read(joined.ticket))
+    await line.departures.leave(line.signer.read(joined.ticket))
     with pytest.raises(CodeRevoked):
         await line.redeem(line.signer.code(joined.entry_id, batch.batch_id), "ada@example.com")
 

@@ -69,7 +69,7 @@ async def in_line(directory: Directory) -> None:
     idle = await join(directory, "idle@example.com")
     assert idle.ahead == 3
     eve = directory.signer.read(await confirmed(directory, "eve@example.com"))
-    assert await directory.entries.erase(eve) == "left"
+    assert await directory.departures.erase(eve) == "left"
     assert await directory.overview.pause("joining", paused=True)
     assert await directory.overview.pause("joining", paused=False)
     assert (await directory.overview.line()).in_line == 4
@@ -84,8 +84,8 @@ async def let_in(directory: Directory, clock: Clock) -> str:
     ids = [e.entry_id async for e in directory.exports.entries() if e.state == "invited"]
     email = (await directory.entries.read(ids[0])).email or ""
     code = directory.signer.code(ids[0], batch.batch_id)
-    redemption = await directory.invites.redeem(code, email, idempotency_key="once")
-    again = await directory.invites.redeem(code, email, idempotency_key="once")
+    redemption = await directory.redeem(code, email, idempotency_key="once")
+    again = await directory.redeem(code, email, idempotency_key="once")
     assert again == redemption
     assert again.api_key == redemption.api_key
     await directory.schedules.add(directory.now() + timedelta(minutes=1), 1)
