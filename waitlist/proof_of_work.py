@@ -70,7 +70,10 @@ class ProofOfWork:
         parameters = _parameters(payload)
         if parameters.get("cost") != self._cost or parameters.get("algorithm") != _ALGORITHM:
             raise ProofInvalid("is for another challenge")  # before any work is done for it
-        result = altcha.verify_solution(payload, self._signer.proof_key())
+        try:
+            result = altcha.verify_solution(payload, self._signer.proof_key())
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+            raise ProofInvalid("is not readable") from None
         if not result.verified:
             raise ProofInvalid("is too old" if result.expired else "is wrong")
         # Bound to the challenge, not to its solution: a challenge has many.
