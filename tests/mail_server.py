@@ -16,12 +16,18 @@ _STOP_S_MAX = 10.0
 
 
 class MailServer:
-    """Takes mails and keeps them. `answers` are given to the next recipients, one each."""
+    """Takes mails and keeps them.
+
+    `answers` are given to the next recipients, one each. While `hold` is set, mails that have
+    arrived get no answer; `held` counts them.
+    """
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.recipients: list[str] = []
         self.answers: list[str] = []
+        self.hold = threading.Event()
+        self.held = 0
         self._arrived = threading.Condition()
         self._controller: Controller | None = None
         self._port = 0
@@ -61,6 +67,10 @@ class MailServer:
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
+        if self.hold.is_set():
+            self.held += 1
+            while self.hold.is_set():
+                await asyncio.sleep(0.02)
         content: Any = envelope.content
         mail = email.message_from_bytes(content, policy=email.policy.default)
         assert isinstance(mail, EmailMessage)

@@ -171,3 +171,28 @@ async def test_workers_killed_while_people_join_and_redeem_lose_nothing_acknowle
         assert record.account_id == account_id
     entries = await operators.entries.read_many(list(joined))
     assert all(entry is not None for entry in entries)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_workers_killed_while_mails_go_out_lose_none(
+    gate: GatewayProcess, mail_server: MailServer, operators: Directory
+) -> None:
+    """kill -9 while the mail server holds mails open; leases end, and others send them."""
+    mail_server.hold.set()
+    addresses = {f"person{number}@example.com" for number in range(30)}
+    async with httpx.AsyncClient(base_url=gate.url, timeout=60) as client:
+        for address in addresses:
+            answer = await client.post("/waitlist/join", json={"email": address})
+            assert answer.status_code == 201
+    while mail_server.held == 0:
+        await asyncio.sleep(0.02)
+    for worker in gate.workers():
+        worker.send_signal(signal.SIGKILL)
+    mail_server.hold.clear()
+    while set(mail_server.recipients) != addresses:
+        await asyncio.sleep(0.1)
+    while await operators.outbox.waiting():
+        await asyncio.sleep(0.1)
+    # A mail that the server took while its sender died came twice, under one id.
+    assert len({mail["Message-ID"] for mail in mail_server.mails}) == len(addresses)
