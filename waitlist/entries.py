@@ -154,7 +154,8 @@ class Entries:
         return await self.read(entry_id), self._signer.owner_ticket(entry_id)
 
     async def _confirm(self, entry: Entry, email: str) -> tuple[str, str]:
-        bucket, field = redis_keys.addresses(email_digest(email))
+        address_digest = email_digest(email)
+        bucket, field = redis_keys.addresses(address_digest)
         outcome, entry_id = await self._ledger.run(
             "confirm",
             [
@@ -163,6 +164,7 @@ class Entries:
                 redis_keys.PENDING,
                 redis_keys.LINE,
                 redis_keys.statistics(day_of(self._ledger.now_ms())),
+                redis_keys.email(address_digest),
             ],
             [
                 *(entry.entry_id, field, redis_keys.ENTRY_PREFIX),

@@ -1,6 +1,7 @@
 -- Binds an address to its entry, once, and counts a referral.
 --
 -- KEYS[1] entry  [2] address bucket  [3] pending  [4] line  [5] statistics of the day
+-- KEYS[6] account id of the address
 -- ARGV[1] entry id  [2] field of the address in its bucket  [3] prefix of entries
 -- ARGV[4] entry id whose link was followed, or '' where that does not count
 -- ARGV[5] places a referral earns  [6] referrals that count for one person
@@ -25,10 +26,16 @@ if earlier then
   end
 end
 
-redis.call('HSET', KEYS[1], 'state', 'waiting')
+-- Whoever got an account by another code meanwhile has nothing to wait for.
+local has_account = redis.call('EXISTS', KEYS[6]) == 1
+redis.call('HSET', KEYS[1], 'state', has_account and 'redeemed' or 'waiting')
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('HINCRBY', KEYS[5], 'confirmed', 1)
+if has_account then
+  redis.call('ZREM', KEYS[4], ARGV[1])
+  return {'confirmed', ARGV[1]}
+end
 
 local referrer = ARGV[4]
 if referrer ~= '' and not earlier then

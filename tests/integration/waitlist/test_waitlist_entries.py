@@ -92,6 +92,33 @@ async def test_confirming_twice_is_the_same_as_once(mailed_line: Directory) -> N
     assert (today.counts["joined"], today.counts["confirmed"]) == (1, 1)
 
 
+async def test_one_address_gets_one_place_however_many_links_are_opened_at_once(
+    open_line: Open, ledger_state: Any
+) -> None:
+    directories = [await open_line(smtp_url="smtp://127.0.0.1:1") for _ in range(4)]
+    joined = [await join(directories[0], "ada@example.com") for _ in range(60)]
+    signer = directories[0].signer
+    results = await asyncio.gather(
+        *(
+            directories[i % 4].entries.confirm(signer.read(signer.owner_ticket(each.entry_id)))
+            for i, each in enumerate(joined)
+        )
+    )
+    assert len({ticket for _, ticket in results}) == 1
+    states = [entry["state"] for entry in ledger_state.records("entry").values()]
+    assert (states.count("waiting"), states.count("pending")) == (1, 59)
+
+
+async def test_confirming_with_an_account_ends_the_wait(mailed_line: Directory) -> None:
+    joined = await join(mailed_line, "ada@example.com")
+    [invite] = await mailed_line.create_invites(1)
+    await mailed_line.redeem(invite.code, "ada@example.com")
+    owner = mailed_line.signer.read(mailed_line.signer.owner_ticket(joined.entry_id))
+    entry, _ = await mailed_line.entries.confirm(owner)
+    assert (entry.state, entry.ahead) == ("redeemed", None)
+    assert (await mailed_line.overview.line()).in_line == 0
+
+
 async def test_ticket_of_joining_cannot_confirm_nor_give_up_a_confirmed_place(
     mailed_line: Directory,
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.waitlist.conftest import join
 from waitlist.directory import Directory
+from waitlist.errors import PlaceGone, PlaceRedeemed
 
 pytestmark = pytest.mark.integration
 
@@ -40,8 +41,6 @@ class Life:
             await self.as_owner(self.line.departures.leave)
 
     async def as_owner(self, call: Callable[[Any], Awaitable[Any]]) -> None:
-        from waitlist.errors import PlaceGone, PlaceRedeemed
-
         ticket = self.line.signer.owner_ticket(self.draw.choice(self.ids))
         with contextlib.suppress(PlaceGone, PlaceRedeemed):
             await call(self.line.signer.read(ticket))
