@@ -6,6 +6,7 @@ from typing import Final
 
 from waitlist import redis_keys
 from waitlist.acting_ledger import ActingLedger, moment, moment_or_none
+from waitlist.addresses import email_digest
 from waitlist.errors import NotFound, RequestMalformed
 from waitlist.records import AccountRecord, BranchRevocation, SharedInvite
 from waitlist.revocations import Tombstones
@@ -37,7 +38,7 @@ class Accounts:
         email, plan, created, invite_id, inviter, left, revoked, entry_id, guests, invites = found
         return AccountRecord(
             account_id=account_id,
-            email=email,
+            email=email or "",
             plan=plan,
             created_at=moment(created),
             invite_id=invite_id,
@@ -92,6 +93,16 @@ class Accounts:
         error = await self._write_tombstones(account_id, key_ids)
         return BranchRevocation((account_id,), len(key_ids), error)
 
+    async def erase(self, account_id: str) -> BranchRevocation:
+        """Revokes an account and erases its address; the audit keeps the digest. Raises NotFound.
+
+        The address may get a new account then. Its place in line is erased by `Departures`.
+        """
+        email = (await self.read(account_id)).email
+        key_ids = await self._revoke_in_ledger(account_id, email_digest(email) if email else "")
+        error = await self._write_tombstones(account_id, key_ids)
+        return BranchRevocation((account_id,), len(key_ids), error)
+
     async def revoke_branch(self, account_id: str) -> BranchRevocation:
         """Revokes an account and everybody who came by its invites, root first.
 
@@ -108,17 +119,18 @@ class Accounts:
             keys += len(key_ids)
         return BranchRevocation(tuple(account_ids), keys, error)
 
-    async def _revoke_in_ledger(self, account_id: str) -> list[str]:
+    async def _revoke_in_ledger(self, account_id: str, erased_digest: str = "") -> list[str]:
         key_ids: list[str] | None = await self._ledger.run(
             "revoke_account",
             [
                 redis_keys.account(account_id),
                 redis_keys.account_keys(account_id),
                 redis_keys.AUDIT,
+                redis_keys.email(erased_digest),
             ],
             [
                 *(self._ledger.now_ms(), self._ledger.actor, account_id),
-                *(redis_keys.KEY_PREFIX, redis_keys.REVOCATIONS_CHANNEL),
+                *(redis_keys.KEY_PREFIX, redis_keys.REVOCATIONS_CHANNEL, erased_digest),
             ],
         )
         if key_ids is None:

@@ -1,11 +1,12 @@
 """How places end: left, erased, not confirmed or not redeemed in time."""
 
 from waitlist import redis_keys, tokens
+from waitlist.accounts import Accounts
 from waitlist.acting_ledger import ActingLedger, day_of
 from waitlist.addresses import email_digest
 from waitlist.entries import Entries
 from waitlist.errors import PlaceGone, PlaceRedeemed, TicketInsufficient
-from waitlist.records import Entry
+from waitlist.records import BranchRevocation, Entry
 from waitlist.tickets import Ticket
 
 # A page of 200 entries holds the ledger for about 1 ms.
@@ -73,6 +74,15 @@ class Departures:
         if state == "gone":
             raise PlaceGone
         return state
+
+    async def erase_with_account(self, accounts: Accounts, account_id: str) -> BranchRevocation:
+        """Erases an account and the place that it came from. Raises NotFound."""
+        entry_id = (await accounts.read(account_id)).entry_id
+        if entry_id is not None:
+            [entry] = await self._entries.read_many([entry_id])
+            if entry is not None:
+                await self._leave(entry, erase=True)
+        return await accounts.erase(account_id)
 
     async def expire(self) -> int:
         """Ends what was not confirmed or redeemed in time, one page of it; how many that were."""

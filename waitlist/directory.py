@@ -25,7 +25,15 @@ from waitlist.messages import redeem_link
 from waitlist.outbox import Outbox
 from waitlist.overview import Overview
 from waitlist.proof_of_work import ProofOfWork
-from waitlist.records import Entry, Invite, KeyListing, KeyRecord, Redemption, Revocation
+from waitlist.records import (
+    BranchRevocation,
+    Entry,
+    Invite,
+    KeyListing,
+    KeyRecord,
+    Redemption,
+    Revocation,
+)
 from waitlist.redemptions import Redemptions
 from waitlist.releases import Releases
 from waitlist.revocations import Tombstones
@@ -102,6 +110,10 @@ class Directory:
             Standings(self._ledger),
             watchers_max=self._settings.watchers_max,
         )
+
+    async def erase_account(self, account_id: str) -> BranchRevocation:
+        """Revokes an account and erases its address and its place. Raises NotFound."""
+        return await self.departures.erase_with_account(self.accounts, account_id)
 
     def redeem_link(self, code: str) -> str:
         """Where a code is redeemed."""

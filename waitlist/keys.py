@@ -84,7 +84,7 @@ class Keys:
                 yield KeyListing(
                     key_id=key_id,
                     account_id=account_id,
-                    email=email,
+                    email=email or "",
                     plan=plan,
                     hint=hint,
                     created_at=moment(created_at_ms),

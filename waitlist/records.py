@@ -109,7 +109,7 @@ class SharedInvite:
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
-    """An account with its place in the tree of who invited whom."""
+    """An account with its place in the tree of who invited whom. `email` is '' once erased."""
 
     account_id: str
     email: str = field(repr=False)

@@ -67,7 +67,6 @@ def revoke(
 ) -> None:
     """Revoke an account with its keys and the codes that it handed on."""
     from deploy.directory_access import on_waitlist
-    from deploy.errors import Refused
 
     done = on_waitlist(
         lambda directory: (
@@ -77,8 +76,24 @@ def revoke(
         )
     )
     typer.echo(f"Revoked {len(done.account_ids)} accounts with {done.keys} keys.")
-    if done.tombstone_error:
+    _check_tombstones(done.tombstone_error)
+
+
+@app.command()
+def erase(account_id: AccountId) -> None:
+    """Revoke an account and erase its address and its place. The audit keeps a digest."""
+    from deploy.directory_access import on_waitlist
+
+    done = on_waitlist(lambda directory: directory.erase_account(account_id))
+    typer.echo(f"Erased {account_id}, revoked with {done.keys} keys.")
+    _check_tombstones(done.tombstone_error)
+
+
+def _check_tombstones(error: str | None) -> None:
+    from deploy.errors import Refused
+
+    if error:
         raise Refused(
-            f"The ledger holds it, but the flow Redis could not be told: {done.tombstone_error}",
+            f"The ledger holds it, but the flow Redis could not be told: {error}",
             "Running workers may accept the keys for some seconds more. Run this again.",
         )

@@ -116,6 +116,12 @@ def build_router(directory: Directory) -> APIRouter:
         if await acting.keys.revoke(key_id, account_id=caller.account_id) is None:
             raise NotFound("key")
 
+    @router.delete("/account", status_code=204, summary="Erase the account", responses=_REFUSALS)
+    async def erase_account(request: Request) -> None:
+        """Revokes all its keys and the codes that it handed on, and erases its address."""
+        caller = await account_key(request, directory)
+        await directory.acting_as(caller.account_id).erase_account(caller.account_id)
+
     return router
 
 

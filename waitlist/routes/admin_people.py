@@ -119,6 +119,11 @@ def _add_accounts(router: APIRouter, directory: Directory) -> None:
             return asdict(await acting.accounts.revoke_branch(account_id))
         return asdict(await acting.accounts.revoke(account_id))
 
+    @router.post("/accounts/{account_id}/erase", summary="Revoke and erase it (owner)")
+    async def erase_account(account_id: str, request: Request) -> dict[str, Any]:
+        acting = await operator(request, directory, "owner")
+        return asdict(await acting.erase_account(account_id))
+
     @router.post("/keys/{key_id}/revoke", summary="Revoke a key (operator)")
     async def revoke_key(key_id: str, request: Request) -> dict[str, Any]:
         acting = await operator(request, directory, "operator")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.integration.waitlist.conftest import join
 from waitlist.directory import Directory
 from waitlist.errors import (
     CodeRevoked,
@@ -198,3 +199,28 @@ async def test_plan_of_an_account_changes_for_its_keys(directory: Directory) -> 
     ):
         with pytest.raises(NotFound):
             await call
+
+
+async def test_erased_account_leaves_nothing_personal_and_its_address_is_free_again(
+    line: Directory, ledger_state: Any
+) -> None:
+    joined = await join(line, "ada@example.com", note="the first programmer")
+    batch = await line.releases.release(1)
+    account = await line.redeem(
+        line.signer.code(joined.entry_id, batch.batch_id), "ada@example.com"
+    )
+    for _ in range(2):
+        done = await line.erase_account(account.account_id)
+        assert (done.keys, done.tombstone_error) == (1, None)
+    stored = ledger_state.everything_as_text()
+    assert "ada@" not in stored
+    assert "programmer" not in stored
+    with pytest.raises(KeyRevoked):
+        await line.keys.live(account.api_key)
+    [erased] = ledger_state.audit("account_erased")
+    assert len(erased["email_digest"]) == 64
+    assert (await line.accounts.read(account.account_id)).email == ""
+    assert [key.email async for key in line.list_keys()] == [""]
+    [invite] = await line.create_invites(1)
+    again = await line.redeem(invite.code, "ada@example.com")
+    assert again.account_id != account.account_id

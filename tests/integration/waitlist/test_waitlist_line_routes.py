@@ -364,6 +364,8 @@ async def test_account_manages_its_keys_and_invites(
     assert (await client.post("/invites/redeem", json=order)).status_code == 201
     mine = (await client.get("/invites", headers=own)).json()
     assert (mine["guests"], [i["state"] for i in mine["invites"]]) == (1, ["used"])
+    assert (await client.delete("/account", headers=own)).status_code == 204
+    assert (await client.get("/keys", headers=own)).status_code == 401
 
 
 @pytest.mark.parametrize(
