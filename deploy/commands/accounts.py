@@ -17,8 +17,15 @@ def show(account_id: AccountId, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from deploy.directory_access import on_waitlist
+    from waitlist.directory import Directory
+    from waitlist.records import AccountRecord
 
-    account = asdict(on_waitlist(lambda directory: directory.accounts.read(account_id)))
+    async def read(directory: Directory) -> AccountRecord:
+        account = await directory.accounts.read(account_id)
+        await directory.overview.note("account_read", account_id)
+        return account
+
+    account = asdict(on_waitlist(read))
     account["invites"] = len(account["invites"])
     print_record(account, as_json=as_json)
 

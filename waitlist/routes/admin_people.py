@@ -65,9 +65,11 @@ def _add_search(router: APIRouter, directory: Directory) -> None:
     async def read_entry(entry_id: str, request: Request) -> dict[str, Any]:
         acting = await operator(request, directory, "operator")
         try:
-            return exported_row(await acting.entries.read(entry_id))
+            entry = await acting.entries.read(entry_id)
         except PlaceGone:
             raise NotFound("place") from None
+        await acting.overview.note("entry_read", entry_id)
+        return exported_row(entry)
 
     @router.post("/entries/{entry_id}/erase", summary="Erase what is personal (owner)")
     async def erase_entry(entry_id: str, request: Request) -> dict[str, Any]:
@@ -95,8 +97,10 @@ def _add_accounts(router: APIRouter, directory: Directory) -> None:
     @router.get("/accounts/{account_id}", summary="An account (operator)")
     async def read_account(account_id: str, request: Request) -> dict[str, Any]:
         acting = await operator(request, directory, "operator")
+        account = await acting.accounts.read(account_id)
+        await acting.overview.note("account_read", account_id)
         return {
-            **asdict(await acting.accounts.read(account_id)),
+            **asdict(account),
             "keys": [asdict(key) for key in await acting.keys.of_account(account_id)],
         }
 

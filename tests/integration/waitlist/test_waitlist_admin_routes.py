@@ -167,7 +167,10 @@ async def test_search_finds_place_and_account_and_is_noted_without_the_address(
 
 
 async def test_accounts_are_changed_and_revoked(
-    client: httpx.AsyncClient, line: Directory, keys: dict[str, dict[str, str]]
+    client: httpx.AsyncClient,
+    line: Directory,
+    keys: dict[str, dict[str, str]],
+    ledger_state: Any,
 ) -> None:
     [invite] = await line.create_invites(1)
     account = await line.redeem(invite.code, "ada@example.com")
@@ -176,6 +179,7 @@ async def test_accounts_are_changed_and_revoked(
     await client.post(f"{path}/invites", json={"count": 3}, headers=keys["operator"])
     seen = (await client.get(path, headers=keys["operator"])).json()
     assert (seen["plan"], seen["invites_left"], len(seen["keys"])) == ("plus", 3, 1)
+    assert ledger_state.audit("account_read")[0]["about"] == account.account_id
     done = await client.post(f"{path}/revoke", json={"branch": True}, headers=keys["operator"])
     assert done.json()["account_ids"] == [account.account_id]
     record = await line.find_key(account.api_key)
