@@ -5,7 +5,18 @@ import sys
 
 import typer
 
-from deploy.commands import invites, keys, ledger, parts, release, running
+from deploy.commands import (
+    accounts,
+    admins,
+    campaigns,
+    invites,
+    keys,
+    ledger,
+    parts,
+    release,
+    running,
+    waitlist,
+)
 from deploy.commands.settings import settings
 from deploy.errors import DeployError
 
@@ -23,6 +34,10 @@ app.add_typer(invites.app, name="invites")
 app.add_typer(keys.app, name="keys")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(release.app, name="release")
+app.add_typer(waitlist.app, name="waitlist")
+app.add_typer(campaigns.app, name="campaigns")
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(admins.app, name="admins")
 app.command()(parts.gateway)
 app.command()(parts.serving)
 app.command()(settings)

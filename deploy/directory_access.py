@@ -1,7 +1,4 @@
-"""Commands on invites and keys: the waitlist's directory, on the Redis servers that are meant.
-
-The one module of this package that imports waitlist.
-"""
+"""The waitlist's directory for commands, on the Redis servers that are meant."""
 
 import asyncio
 import getpass
@@ -13,8 +10,11 @@ from typing import TypeVar
 from deploy.errors import NotRunning, Refused
 from deploy.home import Home
 from deploy.run_state import read_state
+from deploy.settings import LaunchSettings, read_settings
+from deploy.waitlist_secret import read_waitlist_secret
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import WaitlistError
+from waitlist.settings import WaitlistSettings
 
 _Result = TypeVar("_Result")
 
@@ -36,8 +36,36 @@ def redis_urls(home: Home) -> tuple[str, str]:
     return ledger, flow
 
 
+def waitlist_settings(home: Home) -> WaitlistSettings:
+    """The waitlist's settings: from the environment, else the secret and the URL of `home`.
+
+    Raises Refused.
+    """
+    given = {}
+    if not os.environ.get("FLOODGATE_WAITLIST_SECRET") and (secret := read_waitlist_secret(home)):
+        given["waitlist_secret"] = secret
+    state = read_state(home)
+    if not os.environ.get("FLOODGATE_PUBLIC_URL") and state and state.url:
+        given["public_url"] = state.url
+    return read_settings(WaitlistSettings, **given)
+
+
+def on_waitlist(work: Callable[[Directory], Awaitable[_Result]]) -> _Result:
+    """Awaits `work` on the directory of this FLOODGATE_HOME, line and all.
+
+    Raises:
+        NotRunning, Refused.
+    """
+    home = read_settings(LaunchSettings).folders()
+    return with_directory(redis_urls(home), work, settings=waitlist_settings(home))
+
+
 def with_directory(
-    urls: tuple[str, str], work: Callable[[Directory], Awaitable[_Result]], *, actor: str = ""
+    urls: tuple[str, str],
+    work: Callable[[Directory], Awaitable[_Result]],
+    *,
+    actor: str = "",
+    settings: WaitlistSettings | None = None,
 ) -> _Result:
     """Opens the directory on ledger and flow, awaits `work` on it and closes it.
 
@@ -47,7 +75,9 @@ def with_directory(
 
     async def run() -> _Result:
         who = actor or f"cli:{_user_name()}"
-        async with open_directory(*urls, actor=who, clock=time.time) as directory:
+        async with open_directory(
+            *urls, actor=who, clock=time.time, settings=settings
+        ) as directory:
             return await work(directory)
 
     try:

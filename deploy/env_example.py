@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings
 from deploy.settings import LaunchSettings
 from gateway.settings import GatewaySettings
 from serving.settings import ServingSettings
+from waitlist.settings import WaitlistSettings
 
 _HEAD: Final = """\
 # Every setting of Floodgate, with its default. Copy what you change to .env, which `floodgate`
@@ -22,6 +23,7 @@ _HEAD: Final = """\
 _SECTIONS: Final[tuple[tuple[str, type[BaseSettings]], ...]] = (
     ("floodgate up", LaunchSettings),
     ("gateway", GatewaySettings),
+    ("waitlist", WaitlistSettings),
     ("serving", ServingSettings),
 )
 # Read by the set-up, before there is anything to read settings with.

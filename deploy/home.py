@@ -23,8 +23,13 @@ class Home:
 
     @property
     def ledger(self) -> Path:
-        """Data of the ledger Redis. The one folder worth a backup."""
+        """Data of the ledger Redis. Worth a backup, together with `waitlist_secret`."""
         return self.root / "ledger"
+
+    @property
+    def waitlist_secret(self) -> Path:
+        """What tickets are signed with; a ledger that is restored elsewhere needs it too."""
+        return self.root / "waitlist-secret"
 
     @property
     def logs(self) -> Path:

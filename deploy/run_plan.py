@@ -10,6 +10,7 @@ from deploy.home import Home
 from deploy.machine import GIB, check_memory
 from deploy.marked_processes import MARK, new_mark
 from deploy.settings import LaunchSettings, read_settings
+from deploy.waitlist_secret import keep_waitlist_secret
 from gateway.settings import GatewaySettings
 from serving.settings import ServingSettings
 from serving.weight_files import weight_files
@@ -93,6 +94,9 @@ class RunPlan:
                 "FLOODGATE_LEDGER_URL": ledger_url,
                 "FLOODGATE_FLOW_URL": flow_url,
                 "FLOODGATE_ENGINE_SECRET": self.engine_secret,
+                "FLOODGATE_WAITLIST_SECRET": os.environ.get("FLOODGATE_WAITLIST_SECRET")
+                or keep_waitlist_secret(self.home),
+                "FLOODGATE_PUBLIC_URL": os.environ.get("FLOODGATE_PUBLIC_URL") or self.url,
                 "FLOODGATE_HOST": settings.host,
                 "FLOODGATE_PORT": str(settings.port),
                 "FLOODGATE_GATEWAY_DRAIN_S_MAX": str(

@@ -8,7 +8,13 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from gateway.error_shapes import ErrorShape, error_body
-from gateway.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.errors import (
+    ApiError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    retry_headers,
+)
 
 
 class ToldError(Protocol):
@@ -18,6 +24,7 @@ class ToldError(Protocol):
     code: str
     message: str
     param: str | None
+    retry_after_s: int | None
 
 
 async def render_http_exception(request: Request, error: Exception) -> Response:
@@ -42,5 +49,8 @@ async def render_validation_error(request: Request, error: Exception) -> Respons
 def render_told_error(request: Request, error: ToldError) -> Response:
     told = ApiError(error.message, code=error.code, param=error.param)
     told.type = "server_error" if error.status_code >= 500 else "invalid_request_error"
+    if error.status_code == 429:
+        told.type = "requests"
     body = error_body(told, ErrorShape.OPENAI, request.scope["state"]["request_id"])
-    return Response(body, error.status_code, media_type="application/json")
+    headers = {} if error.retry_after_s is None else dict(retry_headers(error.retry_after_s))
+    return Response(body, error.status_code, headers, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Invite codes and API keys: how they are made, read and checked. No I/O.
+"""Invite codes and keys: how they are made, read and checked. No I/O.
 
 Code: `fgi-` and 26 symbols of Crockford's base32: 100 random bits (20 symbols) and a checksum of
 30 bits (6 symbols), the BCH code of Bech32m. At this length it finds every error in up to four
@@ -8,6 +8,7 @@ one in 2^30.
 API key: `fg-`, 30 random base62 characters (178 bits) and the CRC32 of those 33 characters as
 6 base62 characters. CRC32 finds every error within 32 consecutive bits, so each single typo and
 each swap of neighbours inside either part; a swap across the seam is missed about once in 2^32.
+An operator's key is the same with `fga-`.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from waitlist.errors import CodeMalformed
 
 CODE_PREFIX = "fgi-"
 KEY_PREFIX = "fg-"
+ADMIN_KEY_PREFIX = "fga-"
 # Room for the separators and stray spaces of a code that was typed or pasted from a mail.
 CODE_CHARS_MAX = 128
 
@@ -29,6 +31,7 @@ _SYMBOL_VALUES = {symbol: value for value, symbol in enumerate(_CROCKFORD)}
 _LOOKALIKES = str.maketrans("OIL", "011")
 _CODE_DATA_SYMBOLS = 20
 _CODE_CHECK_SYMBOLS = 6
+CODE_BITS = 5 * _CODE_DATA_SYMBOLS
 _CODE_SYMBOLS = _CODE_DATA_SYMBOLS + _CODE_CHECK_SYMBOLS
 # The prefix without its hyphen, as it looks once lookalikes have been replaced.
 _CODE_PREFIX_SYMBOLS = "FG1"
@@ -40,12 +43,16 @@ _BCH_FINAL = 0x2BC830A3
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _KEY_RANDOM_CHARS = 30
 _KEY_CHECK_CHARS = 6
-_KEY_FORM = re.compile(rf"fg-[0-9A-Za-z]{{{_KEY_RANDOM_CHARS + _KEY_CHECK_CHARS}}}", re.ASCII)
+_KEY_FORM = re.compile(rf"(fga?-)[0-9A-Za-z]{{{_KEY_RANDOM_CHARS + _KEY_CHECK_CHARS}}}", re.ASCII)
 
 
 def new_code() -> str:
     """An invite code in the form in which it is shown."""
-    bits = secrets.randbits(5 * _CODE_DATA_SYMBOLS)
+    return code_of(secrets.randbits(CODE_BITS))
+
+
+def code_of(bits: int) -> str:
+    """The code that holds these CODE_BITS bits."""
     data = [(bits >> (5 * i)) & 31 for i in range(_CODE_DATA_SYMBOLS)]
     return CODE_PREFIX + "".join(_CROCKFORD[value] for value in data + _code_checksum(data))
 
@@ -81,22 +88,26 @@ def normalise_code(text: str) -> str:
 
 
 def new_api_key() -> str:
-    number = secrets.randbelow(len(_BASE62) ** _KEY_RANDOM_CHARS)
-    body = KEY_PREFIX + _base62(number, _KEY_RANDOM_CHARS)
-    return body + _key_checksum(body)
+    return _new_key(KEY_PREFIX)
+
+
+def new_admin_key() -> str:
+    return _new_key(ADMIN_KEY_PREFIX)
 
 
 def is_well_formed_key(text: str) -> bool:
-    """Whether the text has a key's form and its checksum fits."""
-    if _KEY_FORM.fullmatch(text) is None:
-        return False
-    body, checksum = text[:-_KEY_CHECK_CHARS], text[-_KEY_CHECK_CHARS:]
-    return _key_checksum(body) == checksum
+    """Whether the text has the form of an account's key and its checksum fits."""
+    return _is_well_formed(text, KEY_PREFIX)
 
 
-def key_hint(api_key: str) -> str:
+def is_well_formed_admin_key(text: str) -> bool:
+    """Whether the text has the form of an operator's key and its checksum fits."""
+    return _is_well_formed(text, ADMIN_KEY_PREFIX)
+
+
+def key_hint(key: str) -> str:
     """What may be shown of a key later on; its last characters belong to the checksum."""
-    return f"{KEY_PREFIX}…{api_key[-4:]}"
+    return f"{key.partition('-')[0]}-…{key[-4:]}"
 
 
 def digest(text: str) -> str:
@@ -105,6 +116,29 @@ def digest(text: str) -> str:
     No salt and no slow hash: codes and keys have 100 random bits and more. Any text is taken.
     """
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def base62(number: int, width_chars: int) -> str:
+    """The number in that many digits of 0-9, A-Z, a-z."""
+    chars = []
+    for _ in range(width_chars):
+        number, digit = divmod(number, len(_BASE62))
+        chars.append(_BASE62[digit])
+    return "".join(reversed(chars))
+
+
+def _new_key(prefix: str) -> str:
+    number = secrets.randbelow(len(_BASE62) ** _KEY_RANDOM_CHARS)
+    body = prefix + base62(number, _KEY_RANDOM_CHARS)
+    return body + _key_checksum(body)
+
+
+def _is_well_formed(text: str, prefix: str) -> bool:
+    found = _KEY_FORM.fullmatch(text)
+    if found is None or found.group(1) != prefix:
+        return False
+    body, checksum = text[:-_KEY_CHECK_CHARS], text[-_KEY_CHECK_CHARS:]
+    return _key_checksum(body) == checksum
 
 
 def _is_separator(char: str) -> bool:
@@ -128,12 +162,4 @@ def _bch_remainder(values: list[int]) -> int:
 
 
 def _key_checksum(body: str) -> str:
-    return _base62(zlib.crc32(body.encode("ascii")), _KEY_CHECK_CHARS)
-
-
-def _base62(number: int, width_chars: int) -> str:
-    chars = []
-    for _ in range(width_chars):
-        number, digit = divmod(number, len(_BASE62))
-        chars.append(_BASE62[digit])
-    return "".join(reversed(chars))
+    return base62(zlib.crc32(body.encode("ascii")), _KEY_CHECK_CHARS)

@@ -23,8 +23,10 @@ def gateway(host: Host = None, port: Port = None, workers: Workers = None) -> No
     from gateway.errors import GatewayError
     from gateway.server import run
     from gateway.settings import GatewaySettings
+    from waitlist.settings import WaitlistSettings
 
     set_variables(host=host, port=port, workers=workers)
+    read_settings(WaitlistSettings)  # the workers read it themselves; a fault is told here
     try:
         run(read_settings(GatewaySettings))
     except GatewayError as error:

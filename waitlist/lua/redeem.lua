@@ -2,42 +2,97 @@
 -- write, so a refusal leaves the code good.
 --
 -- KEYS[1] invite  [2] account id of the address  [3] account  [4] key
--- KEYS[5] keys by number  [6] last key number  [7] audit stream
+-- KEYS[5] keys by number  [6] last key number  [7] audit stream  [8] keys of the account
+-- KEYS[9] answer under an Idempotency-Key  [10] statistics of the day  [11] address bucket
+-- KEYS[12] line  [13] invited
 -- ARGV[1] now, ms  [2] actor  [3] invite id  [4] digest of the code  [5] account id
 -- ARGV[6] e-mail  [7] digest of the e-mail  [8] key id  [9] digest of the key  [10] key hint
--- Returns {'redeemed', plan} or {reason of the refusal}.
+-- ARGV[11] fingerprint of the request  [12] the answer, sealed, or ''  [13] life of the answer, ms
+-- ARGV[14] field of the address in its bucket  [15] prefix of accounts  [16] prefix of guests
+-- ARGV[17] prefix of entries  [18] prefix of campaigns
+-- Returns {'redeemed', plan}, {'replayed', plan, sealed answer} or {reason of the refusal}.
 --
--- The ids are drawn anew for each attempt. A code that is used by this attempt's own key means
--- that its answer got lost and it was sent again: the answer is the same.
+-- The ids are drawn anew for each attempt. Where this attempt's own key is there, its answer got
+-- lost and it was sent again: the answer is the same.
+
+if redis.call('HGET', KEYS[4], 'digest') == ARGV[9] then
+  return {'redeemed', redis.call('HGET', KEYS[3], 'plan')}
+end
+if ARGV[12] ~= '' then
+  local stored = redis.call('HMGET', KEYS[9], 'fingerprint', 'sealed', 'account_id')
+  if stored[1] == ARGV[11] then
+    return {'replayed', redis.call('HGET', ARGV[15] .. stored[3], 'plan'), stored[2]}
+  elseif stored[1] then
+    return {'idempotency_key_reused'}
+  end
+end
 
 local invite = redis.call('HMGET', KEYS[1],
-  'digest', 'plan', 'expires_at_ms', 'used_at_ms', 'revoked_at_ms', 'key_id')
-local digest, plan, expires_at_ms, used_at_ms, revoked_at_ms, key_id = unpack(invite)
+  'digest', 'plan', 'expires_at_ms', 'used_at_ms', 'revoked_at_ms', 'uses_max', 'uses',
+  'address', 'campaign', 'inviter', 'entry')
+local digest, plan, expires_at_ms, used_at_ms, revoked_at_ms, uses_max, uses = unpack(invite, 1, 7)
+local address, campaign, inviter, entry_id = unpack(invite, 8, 11)
 
 if digest ~= ARGV[4] then
   return {'code_unknown'}
 elseif used_at_ms then
-  if key_id == ARGV[8] then
-    return {'redeemed', plan}
-  end
   return {'code_used'}
-elseif revoked_at_ms then
+elseif revoked_at_ms or inviter and redis.call('HEXISTS', ARGV[15] .. inviter, 'revoked_at_ms') == 1
+then
   return {'code_revoked'}
 elseif expires_at_ms ~= '' and tonumber(expires_at_ms) <= tonumber(ARGV[1]) then
   return {'code_expired'}
+elseif campaign and redis.call('HEXISTS', ARGV[18] .. campaign, 'paused_at_ms') == 1 then
+  return {'campaign_paused'}
+elseif address and address ~= ARGV[7] then
+  return {'code_bound'}
 elseif redis.call('EXISTS', KEYS[2]) == 1 then
   return {'email_has_account'}
 elseif redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then
   return redis.error_reply('IDTAKEN an account or key of this id exists')
 end
 
-redis.call('HSET', KEYS[1], 'used_at_ms', ARGV[1], 'account_id', ARGV[5], 'key_id', ARGV[8])
+if uses_max then
+  uses = redis.call('HINCRBY', KEYS[1], 'uses', 1)
+  if uses == tonumber(uses_max) then
+    redis.call('HSET', KEYS[1], 'used_at_ms', ARGV[1])
+  end
+else
+  redis.call('HSET', KEYS[1], 'used_at_ms', ARGV[1], 'account_id', ARGV[5], 'key_id', ARGV[8])
+end
 redis.call('SET', KEYS[2], ARGV[5])
 redis.call('HSET', KEYS[3], 'email', ARGV[6], 'plan', plan, 'created_at_ms', ARGV[1],
   'invite_id', ARGV[3])
 redis.call('HSET', KEYS[4], 'digest', ARGV[9], 'hint', ARGV[10], 'account_id', ARGV[5],
   'created_at_ms', ARGV[1])
 redis.call('ZADD', KEYS[5], redis.call('INCR', KEYS[6]), ARGV[8])
+redis.call('ZADD', KEYS[8], ARGV[1], ARGV[8])
+if inviter then
+  redis.call('HSET', KEYS[3], 'inviter', inviter)
+  redis.call('ZADD', ARGV[16] .. inviter, ARGV[1], ARGV[5])
+end
+if campaign then
+  redis.call('HINCRBY', ARGV[18] .. campaign, 'redeemed', 1)
+end
+
+-- The person's place, by the invite or by the address: an account needs no second invite.
+local places = {entry_id or false, redis.call('HGET', KEYS[11], ARGV[14])}
+for i = 1, 2 do
+  local id = places[i]
+  local state = id and redis.call('HGET', ARGV[17] .. id, 'state')
+  if state == 'waiting' or state == 'invited' then
+    redis.call('HSET', ARGV[17] .. id, 'state', 'redeemed')
+    redis.call('HSET', KEYS[3], 'entry', id)
+    redis.call('ZREM', KEYS[12], id)
+    redis.call('ZREM', KEYS[13], id)
+  end
+end
+
+if ARGV[12] ~= '' then
+  redis.call('HSET', KEYS[9], 'fingerprint', ARGV[11], 'sealed', ARGV[12], 'account_id', ARGV[5])
+  redis.call('PEXPIRE', KEYS[9], ARGV[13])
+end
+redis.call('HINCRBY', KEYS[10], 'redeemed', 1)
 redis.call('XADD', KEYS[7], '*', 'action', 'invite_redeemed', 'actor', ARGV[2], 'at_ms', ARGV[1],
   'invite_id', ARGV[3], 'account_id', ARGV[5], 'key_id', ARGV[8], 'email_digest', ARGV[7])
 return {'redeemed', plan}

@@ -1,12 +1,14 @@
 -- Revokes a key for good and announces it. A second call announces it again and changes nothing.
 --
 -- KEYS[1] key   KEYS[2] audit stream
--- ARGV[1] now, ms   [2] actor   [3] key id   [4] channel
+-- ARGV[1] now, ms   [2] actor   [3] key id   [4] channel   [5] account that must own it, or ''
+-- ARGV[6] digest that the key must have, or ''
 -- Returns {account id, revoked at, ms}, or nil when there is no such key.
 
-local key = redis.call('HMGET', KEYS[1], 'account_id', 'revoked_at_ms')
+local key = redis.call('HMGET', KEYS[1], 'account_id', 'revoked_at_ms', 'digest')
 local account_id, revoked_at_ms = key[1], key[2]
-if not account_id then
+if not account_id or ARGV[5] ~= '' and ARGV[5] ~= account_id
+  or ARGV[6] ~= '' and ARGV[6] ~= key[3] then
   return false
 end
 if not revoked_at_ms then

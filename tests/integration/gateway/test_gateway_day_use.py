@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio as redis
 
 from gateway import redis_keys
-from gateway.app import LedgerUsage
+from gateway.app.ledger import LedgerUsage
 from gateway.auth import Caller
 from gateway.errors import BudgetExhausted
 from gateway.limits import Limits

@@ -1,12 +1,19 @@
 """A directory on real Redis servers, and a reader that checks the whole ledger for damage."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar
 
 import pytest
 import redis
 
+from tests.mail_server import MailServer
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory, open_directory
+from waitlist.entries import JoinRequest
+from waitlist.ledger import Ledger
+from waitlist.records import Joined
+from waitlist.settings import WaitlistSettings
 
 TAG = "fg:{ledger}:"
 # Where a deadline is not the subject: busy machines have kept a test from running for 8 s.
@@ -113,3 +120,91 @@ def ledger_state(ledger_server: RedisServer) -> Iterator[LedgerState]:
 def flow_client(flow_server: RedisServer) -> Iterator["redis.Redis[str]"]:
     with redis.Redis.from_url(flow_server.url, decode_responses=True) as client:
         yield client
+
+
+SECRET = "a secret of the tests, long enough to be one"
+
+
+class TwiceLedger(Ledger):
+    """Sends every script twice, as after a broken connection, and wants the same answer."""
+
+    # What these answer is what is left to do at that moment.
+    MOMENTARY: ClassVar = {"claim_mails", "expire_entries", "open_scheduled_batch"}
+    # Their answer is not used.
+    UNUSED: ClassVar = {"add_schedule", "open_batch", "create_invites", "settle_mail"}
+
+    async def run(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        first = await super().run(script, keys, args)
+        second = await super().run(script, keys, args)
+        assert second == first or script in self.MOMENTARY | self.UNUSED, script
+        return first
+
+
+def line_settings(**given: Any) -> WaitlistSettings:
+    """A waitlist without mail and without proof of work, unless `given` says otherwise."""
+    return WaitlistSettings(
+        **{
+            "waitlist_secret": SECRET,
+            "public_url": "https://gate.example",
+            "join_proof_cost": 0,
+            "joins_per_network_hour": 1_000_000,
+            **given,
+        }
+    )
+
+
+@pytest.fixture
+async def open_line(
+    ledger_server: RedisServer, flow_server: RedisServer, clock: Clock
+) -> AsyncIterator[Callable[..., Awaitable[Directory]]]:
+    """Opens directories with a line, each with connections of its own; closes them at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def make(*, actor: str = "test", **given: Any) -> Directory:
+            return await stack.enter_async_context(
+                open_directory(
+                    ledger_server.url,
+                    flow_server.url,
+                    actor=actor,
+                    clock=clock,
+                    deadline_s=DEADLINE_S,
+                    settings=line_settings(**given),
+                )
+            )
+
+        yield make
+
+
+@pytest.fixture
+async def line(open_line: Callable[..., Awaitable[Directory]]) -> Directory:
+    """A directory without mail: every join waits at once."""
+    return await open_line()
+
+
+@pytest.fixture
+async def mailed_line(
+    open_line: Callable[..., Awaitable[Directory]], mail_server: MailServer
+) -> Directory:
+    """A directory whose mails go to a real SMTP server."""
+    return await open_line(smtp_url=mail_server.url, mail_from="Gate <gate@gate.example>")
+
+
+@pytest.fixture
+def mail_server() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+async def join(directory: Directory, email: str, **given: Any) -> Joined:
+    """A place without a proof of work."""
+    return await directory.entries.join(
+        JoinRequest(email=email, **given), network="192.0.2.1", proof=None
+    )
+
+
+async def confirmed(directory: Directory, email: str, **given: Any) -> str:
+    """The owner's ticket of a new place that was confirmed as by the link in its mail."""
+    joined = await join(directory, email, **given)
+    ticket = directory.signer.read(directory.signer.owner_ticket(joined.entry_id))
+    _, owner_ticket = await directory.entries.confirm(ticket)
+    return owner_ticket

@@ -252,7 +252,7 @@ async def test_ledger_of_another_version_is_left_alone(
 
 async def test_new_ledger_gets_our_version(directory: Directory, ledger_state: Any) -> None:
     await directory.ping()
-    assert ledger_state.client.get("fg:{ledger}:schema") == "1"
+    assert ledger_state.client.get("fg:{ledger}:schema") == "2"
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])

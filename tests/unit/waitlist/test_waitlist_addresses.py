@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitlist.addresses import email_digest, normalise_email
-from waitlist.errors import EmailMalformed
+from waitlist.addresses import email_digest, mailbox, normalise_email, refuse_disposable
+from waitlist.errors import EmailDisposable, EmailMalformed
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,27 @@ def test_any_text_is_an_address_or_told_why_not(text: str) -> None:
 def test_case_makes_no_other_address() -> None:
     assert email_digest("Ada@example.com") == email_digest("ada@example.com")
     assert email_digest("ada@example.com") != email_digest("eve@example.com")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("ada@gmail.com", "A.D.A+news@googlemail.com", True),
+        ("ada@example.com", "ada+x@example.com", True),
+        ("a.da@example.com", "ada@example.com", False),
+        ("+tag@example.com", "+other@example.com", False),
+    ],
+)
+def test_mailboxes_behind_addresses(one: str, other: str, same: bool) -> None:
+    assert (mailbox(one) == mailbox(other)) is same
+
+
+@pytest.mark.parametrize("email", ["x@mailinator.com", "x@a.b.mailinator.com"])
+def test_disposable_domains_are_refused(email: str) -> None:
+    with pytest.raises(EmailDisposable):
+        refuse_disposable(email)
+
+
+@pytest.mark.parametrize("email", ["x@example.com", "x@notmailinator.com.example", "x@例子.广告"])
+def test_other_domains_are_not(email: str) -> None:
+    refuse_disposable(email)

@@ -1,0 +1,132 @@
+"""Files of people: CSV and JSON lines, read and written a row at a time."""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from deploy.errors import Refused
+
+_SUFFIXES = (".csv", ".jsonl")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file: the name under which its import is known. Raises Refused."""
+    _check_suffix(path)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}.") from error
+
+
+@contextmanager
+def read_people(path: Path) -> Iterator[Iterator[dict[str, str]]]:
+    """The rows of a file. Raises Refused at a row that is none."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            yield _csv_rows(file) if path.suffix == ".csv" else _json_rows(file)
+        except UnicodeDecodeError as error:
+            raise Refused(f"{path} is not UTF-8: {error.reason}.") from error
+
+
+class PeopleWriter:
+    """Writes rows into a new file, or goes on with one that was begun.
+
+    `written` are the ids that it has already; a torn last line is taken away. Readable by its
+    user alone.
+    """
+
+    def __init__(self, path: Path, fields: Sequence[str], *, resume: bool) -> None:
+        _check_suffix(path)
+        self._path = path
+        self._fields = fields
+        self._resume = resume
+        self.written: set[str] = set()
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        begun = self._resume and self._path.exists()
+        if begun:
+            self._take_torn_line_away()
+            with read_people(self._path) as rows:
+                self.written = {row["entry_id"] for row in rows}
+        self.rows = len(self.written)
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if begun else os.O_EXCL)
+        try:
+            descriptor = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            remedy = "Name another file, or go on with --resume." if not begun else ""
+            raise Refused(f"{self._path} cannot be written: {error.strerror}.", remedy) from error
+        self._file: IO[str] = os.fdopen(descriptor, "a", encoding="utf-8", newline="")
+        self._csv = csv.DictWriter(self._file, self._fields, lineterminator="\n")
+        if self._path.suffix == ".csv" and self._path.stat().st_size == 0:
+            self._csv.writeheader()
+        return self
+
+    def write(self, row: dict[str, str]) -> None:
+        if self._path.suffix == ".csv":
+            self._csv.writerow({name: _harmless(text) for name, text in row.items()})
+        else:
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.rows += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def _take_torn_line_away(self) -> None:
+        """No field holds a line break, so the last line break ends the last whole row."""
+        with self._path.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            step = 65_536
+            end = size
+            while end > 0:
+                begin = max(0, end - step)
+                file.seek(begin)
+                found = file.read(end - begin).rfind(b"\n")
+                if found >= 0:
+                    file.truncate(begin + found + 1)
+                    return
+                end = begin
+            file.truncate(0)
+
+
+def _harmless(text: str) -> str:
+    """What a spreadsheet would run as a formula is marked as text."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
+
+
+def _csv_rows(file: IO[str]) -> Iterator[dict[str, str]]:
+    reader = csv.DictReader(file)
+    if reader.fieldnames is None:
+        return
+    for row in reader:
+        if None in row or None in row.values():
+            raise Refused(f"Line {reader.line_num} has another number of fields than the heading.")
+        yield row
+
+
+def _json_rows(file: IO[str]) -> Iterator[dict[str, str]]:
+    for number, line in enumerate(file, start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            raise Refused(f"Line {number} is not JSON.") from None
+        if not isinstance(row, dict):
+            raise Refused(f"Line {number} is no JSON object.")
+        yield {str(name): "" if value is None else str(value) for name, value in row.items()}
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in _SUFFIXES:
+        raise Refused(f"{path} is neither .csv nor .jsonl.")

@@ -1,0 +1,194 @@
+"""The one place of wiring: settings in, ASGI application out."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from gateway import buffered_values, redis_keys
+from gateway.admission import Admission
+from gateway.app.ledger import open_ledger, tell_waitlist_errors
+from gateway.app.terms import (
+    cache_salt_secret,
+    line_bounds,
+    notice_times,
+    policy_bounds,
+    tokenizer_folder,
+)
+from gateway.auth import Authenticator
+from gateway.capacity import Capacity, FlowCapacity, UpstreamCapacity
+from gateway.client_address import trusted_networks
+from gateway.collector import tame_garbage_collector
+from gateway.deadlines import Deadlines
+from gateway.draining import when_told_to_stop
+from gateway.endpoints import ENDPOINTS
+from gateway.error_handlers import (
+    render_http_exception,
+    render_validation_error,
+)
+from gateway.gate import Gate
+from gateway.limits import Limits
+from gateway.middleware import RequestLayer
+from gateway.openapi import document_engine_endpoints
+from gateway.plans import Plans
+from gateway.readiness import Readiness
+from gateway.redis_channel import FlowChannel
+from gateway.redis_client import FlowRedis
+from gateway.routes import models, operations, queue
+from gateway.routes.engine import EngineEndpoint
+from gateway.settings import GatewaySettings
+from gateway.token_count import TokenCounter
+from gateway.upstream import Upstream
+from gateway.waiting import LineEntrance
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """One worker's application. Clients connect in its lifespan, inside the worker's loop."""
+    app = FastAPI(
+        title="Floodgate",
+        summary="Language models behind an invite-gated, fair waiting line.",
+        version=version("floodgate"),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lambda app: _lifespan(app, settings, engine_endpoints),
+    )
+    # Filled in the lifespan, once there is a loop to connect clients in.
+    engine_endpoints: dict[str, ASGIApp] = {}
+    app.add_middleware(
+        RequestLayer,
+        body_bytes_max=settings.body_bytes_max,
+        trusted_proxies=trusted_networks(settings.trusted_proxies),
+        shortcuts=engine_endpoints,
+    )
+    app.add_exception_handler(HTTPException, render_http_exception)
+    app.add_exception_handler(RequestValidationError, render_validation_error)
+    tell_waitlist_errors(app)
+    document_engine_endpoints(app, policy_bounds(settings))
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(
+    app: FastAPI, settings: GatewaySettings, engine_endpoints: dict[str, ASGIApp]
+) -> AsyncIterator[None]:
+    clock = time.monotonic
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(buffered_values.write)
+        flow = FlowRedis(
+            settings.flow_url.get_secret_value(), deadline_s=settings.flow_deadline_s, clock=clock
+        )
+        flow.start()
+        stack.push_async_callback(flow.close)
+        ledger = await stack.enter_async_context(open_ledger(settings))
+        upstream = Upstream(
+            engine_secret=settings.engine_secret.get_secret_value(),
+            api_key=settings.upstream_api_key.get_secret_value(),
+        )
+        stack.push_async_callback(upstream.close)
+        capacity = _capacity(settings, flow, upstream)
+        authenticator = Authenticator(
+            ledger.keys,
+            cache_s=settings.key_cache_s,
+            stale_s_max=settings.key_stale_s_max,
+            clock=clock,
+        )
+        admission = Admission(flow, capacity, line_bounds(settings), clock=clock)
+        stack.push_async_callback(admission.stop)
+        grants = FlowChannel(
+            settings.flow_url.get_secret_value(),
+            redis_keys.grants_channel(admission.worker_id),
+            deadline_s=settings.flow_deadline_s,
+        )
+        stack.push_async_callback(grants.close)
+        readiness = Readiness(flow, capacity, lambda: ledger.keys.available)
+        limits = Limits(
+            flow,
+            ledger.usage,
+            live_workers=lambda: admission.live_workers,
+            clock=clock,
+            wall_clock=time.time,
+        )
+        stack.push_async_callback(limits.close)
+        plans = Plans(settings.plans_file)
+        gate = Gate(
+            authenticator=authenticator,
+            plans=plans,
+            counter=TokenCounter(lambda model: tokenizer_folder(settings, capacity, model)),
+            limits=limits,
+            capacity=capacity,
+            admission=admission,
+            entrance=LineEntrance(admission, notice_times(settings), clock=clock),
+            upstream=upstream,
+            bounds=policy_bounds(settings),
+            cache_salt_secret=cache_salt_secret(settings),
+            body_bytes_max=settings.body_bytes_max,
+            lives=Deadlines(settings.stream_life_s_max),
+        )
+        engine_endpoints.update((e.path, EngineEndpoint(e, gate)) for e in ENDPOINTS)
+        _mount(app, settings, gate, capacity, readiness, engine_endpoints)
+        app.include_router(ledger.routes())
+        for name, work in (
+            ("capacity", capacity.watch()),
+            ("lines", admission.serve_lines()),
+            ("grants", admission.receive_grants(grants)),
+            ("plans", plans.watch()),
+            ("usage", limits.keep_books()),
+            ("metrics", buffered_values.keep_written()),
+            *ledger.work(authenticator),
+        ):
+            stack.push_async_callback(_stop, _start(name, work))
+
+        def drain() -> None:
+            readiness.stopping = True
+            admission.drain()
+
+        when_told_to_stop(drain, replaced_drain_s_max=settings.replaced_drain_s_max)
+        tame_garbage_collector()
+        yield
+        drain()
+
+
+def _mount(
+    app: FastAPI,
+    settings: GatewaySettings,
+    gate: Gate,
+    capacity: Capacity,
+    readiness: Readiness,
+    engine_endpoints: Mapping[str, ASGIApp],
+) -> None:
+    for path, endpoint in engine_endpoints.items():
+        app.router.routes.append(Route(path, endpoint, methods=["POST"]))
+    app.include_router(models.build_router(gate.authenticator, gate.plans, capacity))
+    app.include_router(queue.build_router(gate.authenticator, gate.admission))
+    app.include_router(
+        operations.build_router(
+            readiness,
+            settings.metrics_token.get_secret_value(),
+            trusted_networks(settings.trusted_proxies),
+        )
+    )
+
+
+def _capacity(settings: GatewaySettings, flow: FlowRedis, upstream: Upstream) -> Capacity:
+    if settings.upstream_url:
+        return UpstreamCapacity(
+            upstream, url=settings.upstream_url.rstrip("/"), slots=settings.slots
+        )
+    return FlowCapacity(flow, upstream, clock=time.monotonic)
+
+
+def _start(name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    return asyncio.create_task(work, name=name)
+
+
+async def _stop(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

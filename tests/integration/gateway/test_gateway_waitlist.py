@@ -1,0 +1,198 @@
+"""From joining to a chat, over real gateway processes, a real mail server and a real ledger."""
+
+import asyncio
+import json
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.gateway_process import GatewayProcess
+from tests.mail_server import MailServer
+from tests.redis_server import RedisServer
+from waitlist.directory import Directory, open_directory
+from waitlist.settings import WaitlistSettings
+
+pytestmark = pytest.mark.integration
+
+SECRET = secrets.token_urlsafe(32)
+
+
+@pytest.fixture
+def mail_server() -> Any:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def gate(
+    start_gateway: Callable[..., GatewayProcess], mail_server: MailServer
+) -> AsyncIterator[GatewayProcess]:
+    settings = {
+        "waitlist_secret": SECRET,
+        "smtp_url": mail_server.url,
+        "mail_from": "Gate <gate@gate.example>",
+        "join_proof_cost": 0,
+        "joins_per_network_hour": 1_000_000,
+        "workers": 2,
+    }
+    async with start_gateway(**settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def operators(
+    ledger_server: RedisServer, flow_server: RedisServer
+) -> AsyncIterator[Directory]:
+    """As a command opens it."""
+    settings = WaitlistSettings(waitlist_secret=SECRET)
+    async with open_directory(
+        ledger_server.url, flow_server.url, actor="test", deadline_s=30, settings=settings
+    ) as directory:
+        yield directory
+
+
+async def mail_to(server: MailServer, address: str, number: int) -> str:
+    """The text of that address's mail of that number, once it has arrived."""
+    while len(server.to(address)) < number:
+        await asyncio.sleep(0.02)
+    text: str = server.to(address)[number - 1].get_content()
+    return text
+
+
+async def test_from_joining_to_a_chat(
+    gate: GatewayProcess, mail_server: MailServer, operators: Directory
+) -> None:
+    async with httpx.AsyncClient(base_url=gate.url) as client:
+        joined = await client.post("/waitlist/join", json={"email": "ada@example.com"})
+        assert joined.status_code == 201
+        assert joined.json()["place"] == 1
+        text = await mail_to(mail_server, "ada@example.com", 1)
+        ticket = text.split("#ticket=")[1].split()[0]
+        confirmed = await client.post("/waitlist/confirm", json={"ticket": ticket})
+        assert confirmed.json()["confirmed"] is True
+        told = []
+        url = "/waitlist/status/stream"
+        async with client.stream("GET", url, params={"ticket": ticket}, timeout=60) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            async for line in stream.aiter_lines():
+                if not line.startswith("data: "):
+                    continue
+                told.append(json.loads(line.removeprefix("data: "))["status"])
+                if told == ["waiting"]:
+                    await operators.releases.release(1)
+                elif told[-1] == "invited":
+                    text = await mail_to(mail_server, "ada@example.com", 2)
+                    code = text.split("#code=")[1].split()[0]
+                    order = {"code": code, "email": "ada@example.com"}
+                    wrong = await client.post(
+                        "/invites/redeem", json={**order, "email": "eve@example.com"}
+                    )
+                    assert (wrong.status_code, wrong.json()["error"]["code"]) == (403, "code_bound")
+                    redeemed = await client.post("/invites/redeem", json=order)
+                    assert redeemed.status_code == 201
+        assert told == ["waiting", "invited", "redeemed"]  # and the stream has ended by itself
+        headers = {"authorization": f"Bearer {redeemed.json()['api_key']}"}
+        chat = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
+        answer = await client.post("/v1/chat/completions", json=chat, headers=headers)
+        assert answer.status_code == 200
+        await client.post("/keys/report-leak", json={"secret": redeemed.json()["api_key"]})
+        answer = await client.post("/v1/chat/completions", json=chat, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "revoked_api_key")
+    for secret in ("ada@", "example.com", "fgo-", "fgt-", "fgi-", ticket):
+        assert secret not in gate.log
+
+
+async def test_errors_have_the_gates_shape_and_say_when_to_come_back(
+    gate: GatewayProcess, operators: Directory, ledger_server: RedisServer
+) -> None:
+    async with httpx.AsyncClient(base_url=gate.url) as client:
+        await operators.overview.pause("joining", paused=True)
+        answer = await client.post("/waitlist/join", json={"email": "ada@example.com"})
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "waitlist_paused"
+        assert (answer.headers["retry-after"], answer.headers["x-should-retry"]) == ("60", "true")
+        for path, status, code in (
+            ("/admin/overview", 401, "invalid_admin_key"),
+            ("/waitlist/status", 401, "ticket_invalid"),
+            ("/keys", 401, "missing_api_key"),
+        ):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+        ledger_server.kill()
+        answer = await client.post("/waitlist/join", json={"email": "ada@example.com"})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+async def test_workers_killed_while_people_join_and_redeem_lose_nothing_acknowledged(
+    gate: GatewayProcess, operators: Directory
+) -> None:
+    """kill -9 of one worker and then the other; callers try again, with their Idempotency-Key."""
+    codes = [invite.code for invite in await operators.create_invites(60)]
+    joined: dict[str, int] = {}
+    keys: dict[str, str] = {}
+
+    async def until_answered(path: str, body: dict[str, str]) -> httpx.Response:
+        headers = {"idempotency-key": body["email"]}
+        while True:
+            try:
+                async with httpx.AsyncClient(base_url=gate.url, timeout=30) as client:
+                    answer = await client.post(path, json=body, headers=headers)
+            except httpx.TransportError:
+                await asyncio.sleep(0.05)
+                continue
+            if answer.status_code != 503:
+                return answer
+
+    async def join_and_redeem(number: int) -> None:
+        email = f"person{number}@example.com"
+        answer = await until_answered("/waitlist/join", {"email": email})
+        assert answer.status_code == 201
+        joined[answer.json()["referral_code"]] = answer.json()["ahead"]
+        order = {"code": codes[number], "email": email}
+        answer = await until_answered("/invites/redeem", order)
+        assert answer.status_code == 201, answer.text
+        keys[answer.json()["api_key"]] = answer.json()["account_id"]
+
+    first, second = gate.workers()
+    work = asyncio.gather(*(join_and_redeem(number) for number in range(60)))
+    for worker, enough in ((first, joined), (second, keys)):
+        while len(enough) < 15:
+            await asyncio.sleep(0.01)
+        worker.send_signal(signal.SIGKILL)
+    await work
+    assert len(joined) == len(keys) == len(set(keys.values())) == 60
+    for api_key, account_id in keys.items():
+        record = await operators.find_key(api_key)
+        assert record is not None
+        assert record.account_id == account_id
+    entries = await operators.entries.read_many(list(joined))
+    assert all(entry is not None for entry in entries)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_workers_killed_while_mails_go_out_lose_none(
+    gate: GatewayProcess, mail_server: MailServer, operators: Directory
+) -> None:
+    """kill -9 while the mail server holds mails open; leases end, and others send them."""
+    mail_server.hold.set()
+    addresses = {f"person{number}@example.com" for number in range(30)}
+    async with httpx.AsyncClient(base_url=gate.url, timeout=60) as client:
+        for address in addresses:
+            answer = await client.post("/waitlist/join", json={"email": address})
+            assert answer.status_code == 201
+    while mail_server.held == 0:
+        await asyncio.sleep(0.02)
+    for worker in gate.workers():
+        worker.send_signal(signal.SIGKILL)
+    mail_server.hold.clear()
+    while set(mail_server.recipients) != addresses:
+        await asyncio.sleep(0.1)
+    while await operators.outbox.waiting():
+        await asyncio.sleep(0.1)
+    # A mail that the server took while its sender died came twice, under one id.
+    assert len({mail["Message-ID"] for mail in mail_server.mails}) == len(addresses)

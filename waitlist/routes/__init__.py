@@ -1,0 +1,21 @@
+"""The waitlist over HTTP. Whoever mounts these routes renders WaitlistError."""
+
+from fastapi import APIRouter
+
+from waitlist.directory import Directory
+from waitlist.routes import accounts, admin, invites, line
+from waitlist.watching import WatchBoard
+
+
+def build_router(directory: Directory, board: WatchBoard | None = None) -> APIRouter:
+    """All routes. Those of the line are there where the directory has a secret and a board.
+
+    The board must run (`WatchBoard.run`) for streams to be told of changes.
+    """
+    router = APIRouter()
+    router.include_router(invites.build_router(directory))
+    router.include_router(accounts.build_router(directory))
+    if directory.signer.usable and board is not None:
+        router.include_router(line.build_router(directory, board))
+    router.include_router(admin.build_router(directory))
+    return router

@@ -1,0 +1,50 @@
+"""Keys and tickets in headers."""
+
+from fastapi import Request
+
+from waitlist.admins import Role
+from waitlist.directory import Directory
+from waitlist.errors import AdminKeyInvalid, KeyMissing, TicketInvalid
+from waitlist.records import KeyRecord
+from waitlist.tickets import Ticket
+
+
+async def account_key(request: Request, directory: Directory) -> KeyRecord:
+    """The live key that a request came with.
+
+    Raises:
+        KeyMissing, KeyMalformed, KeyUnknown, KeyRevoked.
+    """
+    api_key = _bearer(request) or request.headers.get("x-api-key", "").strip()
+    if not api_key:
+        raise KeyMissing
+    return await directory.keys.live(api_key)
+
+
+async def operator(request: Request, directory: Directory, role: Role) -> Directory:
+    """The directory in the name of the operator whose key a request came with.
+
+    Raises:
+        AdminKeyInvalid, RoleInsufficient.
+    """
+    admin_key = _bearer(request)
+    if not admin_key:
+        raise AdminKeyInvalid
+    admin = await directory.admins.authorise(admin_key, role)
+    return directory.acting_as(f"admin:{admin.admin_id}")
+
+
+def ticket_of(request: Request, directory: Directory) -> Ticket:
+    """The ticket in `Authorization: Bearer`, or in `?ticket=` for EventSource.
+
+    Raises TicketInvalid.
+    """
+    text = _bearer(request) or request.query_params.get("ticket", "")
+    if not text:
+        raise TicketInvalid
+    return directory.signer.read(text)
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

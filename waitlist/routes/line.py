@@ -1,0 +1,219 @@
+"""Joining the line, confirming, watching, leaving, erasing."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from waitlist.addresses import EMAIL_CHARS_MAX
+from waitlist.directory import Directory
+from waitlist.entries import JoinRequest
+from waitlist.errors import WatchersFull
+from waitlist.proof_of_work import PROOF_CHARS_MAX
+from waitlist.routes.bounded_route import BoundedRoute, StrictBody
+from waitlist.routes.credentials import ticket_of
+from waitlist.routes.status_stream import StatusStream
+from waitlist.standing import PublicState, Standing, public_state
+from waitlist.terms import NOTE_CHARS_MAX
+from waitlist.tickets import TICKET_CHARS_MAX
+from waitlist.watching import WatchBoard
+
+TicketText = Annotated[str, Field(min_length=1, max_length=TICKET_CHARS_MAX)]
+
+
+class JoinBody(StrictBody):
+    email: Annotated[
+        str,
+        Field(
+            min_length=3,
+            max_length=EMAIL_CHARS_MAX,
+            examples=["ada@example.com"],
+            json_schema_extra={"format": "email"},
+        ),
+    ]
+    locale: Annotated[str, Field(max_length=8, description="en or zh: of the mails.")] = "en"
+    referral: Annotated[
+        str, Field(max_length=32, description="The referral code of who told you.")
+    ] = ""
+    note: Annotated[str, Field(max_length=NOTE_CHARS_MAX, description="For the operator.")] = ""
+    consent: Annotated[
+        bool, Field(description="Whether your later use may be kept for research.")
+    ] = False
+    altcha: Annotated[
+        str,
+        Field(
+            max_length=PROOF_CHARS_MAX,
+            description="The solved challenge of GET /waitlist/challenge, as ALTCHA's widget "
+            "gives it.",
+        ),
+    ] = ""
+
+
+class TicketBody(StrictBody):
+    ticket: TicketText
+
+
+class EstimateResponse(BaseModel):
+    p50_s: int
+    p90_s: int
+
+
+class StandingResponse(BaseModel):
+    status: PublicState
+    confirmed: bool
+    place: int | None = Field(description="1 is next. Null outside the line.")
+    ahead: int | None
+    estimate: EstimateResponse | None = Field(
+        description="Seconds until it is your turn: as likely earlier as later, and 9 times of 10 "
+        "earlier. Null: not known."
+    )
+    releasing_paused: bool
+    referral_code: str = Field(description="For `referral` of people whom you tell.")
+    referred: int = Field(description="People who came by it and count.")
+    invite_expires_at: datetime | None
+
+
+class JoinResponse(StandingResponse):
+    ticket: str = Field(description="The way back to this place. Keep it.")
+
+
+class ConfirmResponse(StandingResponse):
+    ticket: str = Field(
+        description="The ticket of the address's place, which may be an older one than the one "
+        "just joined."
+    )
+
+
+class CodeStandingResponse(StandingResponse):
+    code: str | None = Field(
+        description="The invite code, where no mail server is set up to send it."
+    )
+
+
+class LeftResponse(BaseModel):
+    status: PublicState
+
+
+_TICKET_REFUSALS: dict[int | str, dict[str, str]] = {
+    401: {"description": "ticket_invalid"},
+    403: {"description": "ticket_insufficient"},
+    410: {"description": "place_gone"},
+}
+
+
+def build_router(directory: Directory, board: WatchBoard) -> APIRouter:
+    router = APIRouter(prefix="/waitlist", route_class=BoundedRoute, tags=["waitlist"])
+    _add_joining(router, directory, board)
+    _add_watching(router, directory, board)
+    return router
+
+
+def _add_joining(router: APIRouter, directory: Directory, board: WatchBoard) -> None:
+    @router.get("/challenge", summary="A challenge to solve before joining")
+    async def challenge(response: Response) -> dict[str, Any]:
+        """As ALTCHA's widget reads it. Empty where no proof of work is wanted."""
+        response.headers["Cache-Control"] = "no-store"
+        proof = directory.proof_of_work
+        return proof.challenge() if proof.wanted else {}
+
+    @router.post(
+        "/join",
+        status_code=201,
+        summary="Join the line",
+        responses={
+            400: {"description": "email_malformed, email_disposable, proof_invalid, …"},
+            429: {"description": "too_many_joins"},
+            503: {"description": "waitlist_paused or ledger_unavailable"},
+        },
+    )
+    async def join(body: JoinBody, request: Request, response: Response) -> JoinResponse:
+        """A new place at the end, also for an address that has one: the answer tells nobody."""
+        proof = directory.proof_of_work.check(body.altcha)
+        joined = await directory.entries.join(
+            JoinRequest(
+                email=body.email,
+                locale=body.locale,
+                referral=body.referral,
+                note=body.note,
+                consent=body.consent,
+            ),
+            network=request.client.host if request.client else "",
+            proof=proof,
+        )
+        standing = await board.standings.of_new(joined)
+        response.headers["Cache-Control"] = "no-store"
+        return JoinResponse(ticket=joined.ticket, **standing_fields(standing))
+
+    @router.post("/confirm", summary="Confirm an address", responses=_TICKET_REFUSALS)
+    async def confirm(body: TicketBody, response: Response) -> ConfirmResponse:
+        """With the ticket of the mail's link. Answers with the place of the address."""
+        entry, ticket = await directory.entries.confirm(directory.signer.read(body.ticket))
+        standing = await board.standings.of(entry)
+        response.headers["Cache-Control"] = "no-store"
+        return ConfirmResponse(ticket=ticket, **standing_fields(standing))
+
+    @router.post("/leave", summary="Give a place up", responses=_TICKET_REFUSALS)
+    async def leave(body: TicketBody) -> LeftResponse:
+        state = await directory.departures.leave(directory.signer.read(body.ticket))
+        return LeftResponse(status=public_state(state))
+
+    @router.post("/erase", summary="Leave, and erase what is personal", responses=_TICKET_REFUSALS)
+    async def erase(body: TicketBody) -> LeftResponse:
+        state = await directory.departures.erase(directory.signer.read(body.ticket))
+        return LeftResponse(status=public_state(state))
+
+
+def _add_watching(router: APIRouter, directory: Directory, board: WatchBoard) -> None:
+    @router.get("/status", summary="Place and estimate", responses=_TICKET_REFUSALS)
+    async def status(request: Request, response: Response) -> CodeStandingResponse:
+        """With `Authorization: Bearer fgt-…`, or `?ticket=`."""
+        ticket = ticket_of(request, directory)
+        entry = await directory.entries.read(ticket.entry_id)
+        standing = await board.standings.of(entry)
+        response.headers["Cache-Control"] = "no-store"
+        return CodeStandingResponse(
+            code=directory.shown_code(entry) if ticket.owner else None, **standing_fields(standing)
+        )
+
+    @router.get(
+        "/status/stream",
+        summary="Place and estimate as they change",
+        response_class=Response,
+        responses={
+            **_TICKET_REFUSALS,
+            200: {"description": "Events `status`.", "content": {"text/event-stream": {}}},
+            503: {"description": "watchers_full"},
+        },
+    )
+    async def stream(request: Request) -> StatusStream:
+        """Server-sent events. Ends after redeemed, expired and left."""
+        ticket = ticket_of(request, directory)
+        if not board.has_room():
+            raise WatchersFull
+        entry = await directory.entries.read(ticket.entry_id)
+        standing = await board.standings.of(entry)
+        return StatusStream(
+            board,
+            ticket.entry_id,
+            standing,
+            lambda told: StandingResponse(**standing_fields(told)).model_dump(mode="json"),
+        )
+
+
+def standing_fields(standing: Standing) -> dict[str, Any]:
+    """The fields of StandingResponse."""
+    estimate = standing.estimate
+    return {
+        "status": standing.state,
+        "confirmed": standing.confirmed,
+        "place": standing.place,
+        "ahead": standing.ahead,
+        "estimate": None
+        if estimate is None
+        else EstimateResponse(p50_s=estimate.p50_s, p90_s=estimate.p90_s),
+        "releasing_paused": standing.releasing_paused,
+        "referral_code": standing.referral_code,
+        "referred": standing.referred,
+        "invite_expires_at": standing.invite_expires_at,
+    }
