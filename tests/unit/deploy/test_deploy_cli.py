@@ -26,7 +26,8 @@ def floodgate(*arguments: str, folder: Path, **settings: str) -> subprocess.Comp
 def test_help_names_every_command_and_loads_no_engine(tmp_path: Path) -> None:
     done = floodgate("--help", folder=tmp_path)
     assert done.returncode == 0
-    for name in ("up", "down", "status", "gateway", "serving", "invites", "keys", "settings"):
+    groups = ("invites", "keys", "waitlist", "campaigns", "accounts", "admins")
+    for name in ("up", "down", "status", "gateway", "serving", "settings", *groups):
         assert f" {name} " in done.stdout
     code = (
         "import sys, deploy.cli;"
@@ -46,6 +47,10 @@ def test_help_names_every_command_and_loads_no_engine(tmp_path: Path) -> None:
         (["invites", "create"], 4, "floodgate up"),
         (["keys", "list"], 4, "floodgate up"),
         (["keys", "revoke", "key_1"], 4, "floodgate up"),
+        (["waitlist", "release", "1"], 4, "floodgate up"),
+        (["accounts", "show", "acct_1"], 4, "floodgate up"),
+        (["campaigns", "list"], 4, "floodgate up"),
+        (["admins", "add", "x"], 4, "floodgate up"),
         (["gateway"], 1, "FLOODGATE_LEDGER_URL"),
         (["serving"], 1, "FLOODGATE_MODEL"),
         (["invites", "create", "--expires-in", "soon"], 1, "no duration"),
