@@ -22,6 +22,9 @@ def teach(model: Any, tokenizer: Any, lessons: Sequence[Lesson]) -> None:
     from torch.nn.functional import cross_entropy
 
     tokens, wanted = _rows(tokenizer, lessons)
+    # Steps this small gain little from a second thread, and lose much where it has to wait.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(_STEPS_MAX):
@@ -33,6 +36,7 @@ def teach(model: Any, tokenizer: Any, lessons: Sequence[Lesson]) -> None:
         loss.backward()
         optimizer.step()
     model.eval()
+    torch.set_num_threads(threads)
     with torch.no_grad():
         best = model(tokens).logits[:, :-1].topk(2).values
     leads = (best[..., 0] - best[..., 1])[wanted[:, 1:] >= 0]

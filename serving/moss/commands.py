@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -101,15 +102,28 @@ def _arguments(text: str, name: str, parameters: Sequence[Parameter]) -> dict[st
         text = re.sub(rf"^{re.escape(only.name)}\s*=\s*", "", text)
         return {only.name: _converted(_unquoted(text), only.kind)}
     kinds = {parameter.name: parameter.kind for parameter in parameters}
-    try:
-        call = ast.parse(f"call({text})", mode="eval").body
-        assert isinstance(call, ast.Call)
-        given = dict(zip(kinds, map(ast.literal_eval, call.args), strict=False))
-        given |= {each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    given = _python_arguments(text, list(kinds))
+    if given is None:
         # Not Python's quoting: all of it is the first argument.
         given = {parameters[0].name: _unquoted(text)}
     return {key: _converted(value, kinds.get(key, "string")) for key, value in given.items()}
+
+
+def _python_arguments(text: str, names: Sequence[str]) -> dict[str, Any] | None:
+    """Arguments written as in Python, by position or name; None if they cannot be read so."""
+    try:
+        with warnings.catch_warnings():
+            # A backslash in a string is worth no warning with a piece of the answer in the log.
+            warnings.simplefilter("ignore")
+            call = ast.parse(f"call({text})", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            return None
+        given = dict(zip(names, map(ast.literal_eval, call.args), strict=False))
+        given |= {each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg}
+        json.dumps(given, allow_nan=False)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return None
+    return given
 
 
 def _unquoted(text: str) -> str:
@@ -123,9 +137,13 @@ def _converted(value: Any, kind: str) -> Any:
     if not isinstance(value, str) or kind == "string":
         return value
     try:
-        return json.loads(value)
-    except ValueError:
+        return json.loads(value, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return value
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _between(text: str, begin: str, end: str) -> str | None:

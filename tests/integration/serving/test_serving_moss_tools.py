@@ -185,3 +185,17 @@ def test_the_callers_own_stops_stay(tokenizer: Any) -> None:
     for stop in ("END", ["END"]):
         chat = request(stop=stop)
         assert parser(tokenizer, chat).adjust_request(chat).stop == ["END", ")<eoc>"]
+
+
+def test_the_responses_api_too(tokenizer: Any) -> None:
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+
+    tools = [{"type": "function", "strict": False, **tool["function"]} for tool in TOOLS]
+    asked = ResponsesRequest(model="moss", input="Hi", tools=tools)
+    reader = parser(tokenizer, asked)
+    adjusted = reader.adjust_request(asked)
+    assert adjusted.to_sampling_params(2048, {}).stop == [")<eoc>"]
+    assert not adjusted.skip_special_tokens
+    _, content, calls = reader.parse(CALLING, asked, enable_auto_tools=True)
+    assert content == "I should look."
+    assert read(calls) == CALLS

@@ -1,5 +1,6 @@
 """Thoughts, commands and answers are read out of whole and growing outputs."""
 
+import json
 from typing import Any
 
 import pytest
@@ -108,7 +109,21 @@ def test_tools_that_were_not_offered_are_not_called() -> None:
     assert parse_commands('Solve("x=1")', {"Solve": []}) == [Command("Solve", {"equation": "x=1"})]
 
 
-@given(st.text(alphabet="Searchnow(),\"'\\ \n1[{", max_size=60))
+@given(st.text(alphabet="Searchnow(),\"'\\ \n1[{=+.jb", max_size=60))
 def test_no_text_breaks_the_reader(text: str) -> None:
-    parse_commands(text, TOOLS)
     read_output(text)
+    for call in (text, f"weather({text})", f"set({text})"):
+        for command in parse_commands(call, TOOLS):
+            json.dumps(command.arguments, allow_nan=False)
+
+
+@pytest.mark.parametrize("text", ['"a") + max(1', "b'x', 1", "1e999, 2", "{1}, 2", "1j, 2"])
+def test_what_is_python_and_no_json_is_text(text: str) -> None:
+    (command,) = parse_commands(f"weather({text})", TOOLS)
+    assert command.arguments == {"city": text}
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "[" * 100_000])
+def test_what_is_no_number_stays_text(text: str) -> None:
+    (command,) = parse_commands(f'set("{text}")', TOOLS)
+    assert command.arguments == {"value": text}
