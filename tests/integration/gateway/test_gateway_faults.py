@@ -88,7 +88,7 @@ async def test_a_killed_worker_is_replaced_and_its_slots_come_back(
     engine.script = EngineRequest.wait_until_gone
     headers = {"authorization": f"Bearer {api_key}"}
     async with (
-        start_gateway(slots=3) as gateway,
+        start_gateway(slots=3, queue_wait_s_max=0.3) as gateway,
         httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=60) as client,
     ):
         stuck = [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(3)]

@@ -98,7 +98,7 @@ async def test_a_days_budget_ends_in_429_and_the_use_is_in_the_ledger(
         await history.close()
 
 
-async def test_a_request_that_reaches_no_engine_costs_nothing(
+async def test_a_request_for_no_model_of_ours_charges_nothing(
     start_gateway: Callable[..., GatewayProcess],
     directory: Directory,
     api_key: str,
@@ -118,5 +118,4 @@ async def test_a_request_that_reaches_no_engine_costs_nothing(
         for _ in range(20):
             answer = await client.post(PATH, json={**CHAT, "model": "no-such-model"})
             assert answer.json()["error"]["code"] == "model_not_found"
-            while await flow.hmget(limits, "requests", "day_tokens") != [b"0", b"0"]:
-                await asyncio.sleep(0.01)
+        assert await flow.hmget(limits, "requests", "day_tokens") == [None, None]
