@@ -251,6 +251,7 @@ async def _render_waitlist_error(request: Request, error: Exception) -> Response
     told.type = "server_error" if error.status_code >= 500 else "invalid_request_error"
     if error.status_code == 429:
         told.type = "requests"
+    request.scope["state"]["code"] = error.code  # for the log line and the metric
     body = error_body(told, ErrorShape.OPENAI, request.scope["state"]["request_id"])
     headers = {}
     if error.retry_after_s is not None:
