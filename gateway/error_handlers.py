@@ -51,6 +51,7 @@ def render_told_error(request: Request, error: ToldError) -> Response:
     told.type = "server_error" if error.status_code >= 500 else "invalid_request_error"
     if error.status_code == 429:
         told.type = "requests"
+    request.scope["state"]["code"] = error.code  # for the log line and the metric
     body = error_body(told, ErrorShape.OPENAI, request.scope["state"]["request_id"])
     headers = {} if error.retry_after_s is None else dict(retry_headers(error.retry_after_s))
     return Response(body, error.status_code, headers, media_type="application/json")

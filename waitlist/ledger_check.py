@@ -139,6 +139,31 @@ async def check_key_numbers(walk: Walk) -> AsyncIterator[Finding]:
             return
 
 
+async def check_entries(walk: Walk) -> AsyncIterator[Finding]:
+    """Places, against the line, the invited and their invites."""
+    sets = [redis_keys.LINE, redis_keys.INVITED]
+    args = [redis_keys.ENTRY_PREFIX, redis_keys.INVITE_PREFIX]
+    async for names in walk.names(redis_keys.ENTRY_PREFIX):
+        wrong = await walk.ledger.run("check_entries", [*sets, *names], args)
+        for finding in _pairs("entry", wrong):
+            yield finding
+        walk.count("entry", len(names))
+
+
+async def check_places(walk: Walk) -> AsyncIterator[Finding]:
+    """The line and the invited, against the entries."""
+    for name in (redis_keys.LINE, redis_keys.INVITED):
+        rank, rows = 0, _PAGE
+        while rows == _PAGE:
+            rows, wrong = await walk.ledger.run(
+                "check_places", [name], [rank, _PAGE, redis_keys.ENTRY_PREFIX]
+            )
+            for finding in _pairs("place", wrong):
+                yield finding
+            walk.count("place", rows)
+            rank += rows
+
+
 async def check_audit(walk: Walk) -> AsyncIterator[Finding]:
     """The audit against the records, and the accounts of `check_accounts` against the audit."""
     prefixes = [redis_keys.INVITE_PREFIX, redis_keys.ACCOUNT_PREFIX, redis_keys.KEY_PREFIX]
@@ -166,6 +191,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_keys,
     check_emails,
     check_key_numbers,
+    check_entries,
+    check_places,
     check_audit,
 )
 

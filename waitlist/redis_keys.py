@@ -244,8 +244,5 @@ RELEASE_HOURS = "fg:{ledger}:release-hours"
 # Text: what was learned of the audit up to an entry, JSON.
 RELEASE_LEARNED = "fg:{ledger}:release-learned"
 
-# Of schema 2. Sorted set for each account: its key ids by the time of making, ms.
-ACCOUNT_KEYS_PREFIX = "fg:{ledger}:account-keys:"
-
 # Text: version and step of a migration that is under way, `<version> <cursor>`.
 MIGRATION = "fg:{ledger}:migration"

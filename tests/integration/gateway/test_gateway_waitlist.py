@@ -125,6 +125,8 @@ async def test_errors_have_the_gates_shape_and_say_when_to_come_back(
         ledger_server.kill()
         answer = await client.post("/waitlist/join", json={"email": "ada@example.com"})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    for code in ("waitlist_paused", "invalid_admin_key", "ledger_unavailable"):
+        assert f'"code":"{code}"' in gate.log
 
 
 async def test_workers_killed_while_people_join_and_redeem_lose_nothing_acknowledged(

@@ -77,3 +77,17 @@ def test_env_file_counts_where_the_environment_is_silent(tmp_path: Path) -> None
 def test_settings_are_printed(tmp_path: Path) -> None:
     done = floodgate("settings", folder=tmp_path)
     assert done.stdout == (ROOT / ".env.example").read_text(encoding="utf-8")
+
+
+def test_wrong_waitlist_setting_stops_the_gateway_with_its_name(tmp_path: Path) -> None:
+    done = floodgate(
+        "gateway",
+        folder=tmp_path,
+        FLOODGATE_LEDGER_URL="redis://127.0.0.1:1/0",
+        FLOODGATE_FLOW_URL="redis://127.0.0.1:1/0",
+        FLOODGATE_WAITLIST_SECRET="hunter2",
+    )
+    assert done.returncode == 1
+    assert "FLOODGATE_WAITLIST_SECRET must have at least 32 characters" in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr
