@@ -7,6 +7,7 @@ has answered since this worker started.
 import asyncio
 from collections.abc import Callable
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -108,6 +109,8 @@ class UpstreamCapacity:
         self._upstream = upstream
         self._url = url
         self._slots = slots
+        # Gateways in front of one server share its line, also when they share flow with others.
+        self._pool = "upstream@" + urlsplit(url).netloc.rpartition("@")[2]
         self._silent_probes = 0
         self.view = PoolView()
         self.engine_answered = False
@@ -126,7 +129,7 @@ class UpstreamCapacity:
             self._silent_probes += 1
             log.warning("upstream_unreachable", url=self._url, error=str(error))
             if self._silent_probes >= self._SILENT_PROBES_MAX:
-                self.view = PoolView({model: Pool("upstream") for model in self.view.by_model})
+                self.view = PoolView({model: Pool(self._pool) for model in self.view.by_model})
             return
         self._silent_probes = 0
         self.engine_answered = True
@@ -137,5 +140,5 @@ class UpstreamCapacity:
             state="running",
             slots=self._slots,
         )
-        pool = Pool("upstream", (replica,))
+        pool = Pool(self._pool, (replica,))
         self.view = PoolView(dict.fromkeys(models, pool))

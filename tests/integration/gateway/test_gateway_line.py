@@ -113,7 +113,7 @@ async def test_notices_can_be_turned_off_for_one_request(
         )
         loud = asyncio.create_task(client.post(PATH, json=STREAM))
         await until_waiting(client, 2)
-        while await gateway.metric(r'floodgate_queue_length\{model="upstream"\}') != 2:
+        while await gateway.metric(r'floodgate_queue_length\{model="upstream@.*"\}') != 2:
             await asyncio.sleep(0.05)
         held.let_go(3)
         assert (await quiet).content == EVENTS
@@ -130,7 +130,7 @@ async def test_an_account_sees_its_own_requests_in_line(
         await engine.request(0)
         calls += [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(3)]
         view = await until_waiting(client, 3)
-        assert view["model"] == "upstream"
+        assert str(view["model"]).startswith("upstream@localhost:")
         assert (view["running"], view["waiting_everywhere"]) == (1, 3)
         waiting = view["waiting"]
         assert isinstance(waiting, list)
@@ -175,7 +175,7 @@ async def test_refusals_say_why_and_when_to_come_back(
         assert refused.headers["x-should-retry"] == "true"
         held.let_go(3)
         await asyncio.gather(first, *others)
-        reason = rf'floodgate_refused_total{{model="upstream",plan="free",reason="{code}"}}'
+        reason = rf'floodgate_refused_total{{model="upstream@.*",plan="free",reason="{code}"}}'
         assert await gateway.metric(reason.replace("{", r"\{")) >= 1
 
 
