@@ -123,10 +123,21 @@ class Exchange:
                 avoid = slot.replica.replica_id
             finally:
                 self._gate.admission.release(slot)
+            if not self._others_run(avoid):
+                break  # the line would wait for a replica that may never come
         raise Unavailable(
             "The engine did not answer. Try again shortly.",
             code="engine_unreachable",
             headers={"retry-after": "2", "x-should-retry": "true"},
+        )
+
+    def _others_run(self, avoid: str) -> bool:
+        pools = self._gate.capacity.view.pools()
+        return any(
+            replica.replica_id != avoid
+            for pool in pools
+            if pool.name == self._work.pool.name
+            for replica in pool.running
         )
 
     async def _slot(self, avoid: str) -> Slot:

@@ -12,10 +12,11 @@ from tests.redis_server import RedisServer
 pytestmark = pytest.mark.integration
 
 
-async def take(flow: FlowRedis, account: str = "a", limit: int = 1_000_000) -> list[int]:
-    keys = (redis_keys.request_rate(account), redis_keys.revoked_keys(account))
-    answer: list[int] = await flow.run("take_request", keys, ("key", limit))
-    return answer
+async def take(flow: FlowRedis, pool: str = "a", slots: int = 1) -> tuple[bool, int]:
+    """A heartbeat that claims so many slots: whether Redis knew the worker, and its count."""
+    claims = ("0123456789ab", 60_000, 0, 1, "replica", slots, 0, 0)
+    answer = await flow.run("renew_worker", (redis_keys.pool(pool),), claims)
+    return bool(answer[1]), int(answer[5][1])
 
 
 async def until_answering(flow: FlowRedis) -> None:
@@ -29,19 +30,19 @@ async def until_answering(flow: FlowRedis) -> None:
 
 
 async def test_a_thousand_calls_at_once_each_get_their_own_answer(flow: FlowRedis) -> None:
-    # A first request leaves limit - 1, whatever the time: each answer tells whose it is.
-    calls = (take(flow, f"account-{limit}", limit) for limit in range(1, 1001))
+    calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 1001))
     answers = await asyncio.gather(*calls)
-    assert [answer[1] for answer in answers] == list(range(1000))
+    assert [slots for _, slots in answers] == list(range(1, 1001))
 
 
 async def test_scripts_are_loaded_again_after_a_restart(
     flow: FlowRedis, flow_server: RedisServer
 ) -> None:
-    assert (await take(flow, limit=10))[1] == 9
+    assert await take(flow) == (False, 1)
+    assert await take(flow) == (True, 1)
     flow_server.restart()
     await until_answering(flow)
-    assert (await take(flow, limit=10))[1] == 9, "the flow Redis keeps nothing"
+    assert await take(flow) == (False, 1), "the flow Redis keeps nothing"
 
 
 async def test_a_flushed_script_cache_is_not_noticed(
@@ -49,9 +50,9 @@ async def test_a_flushed_script_cache_is_not_noticed(
 ) -> None:
     await take(flow)
     flow_server.make_ready()  # flushes data and scripts
-    calls = (take(flow, f"account-{limit}", limit) for limit in range(1, 51))
+    calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
     answers = await asyncio.gather(*calls)
-    assert [answer[1] for answer in answers] == list(range(50))
+    assert [slots for _, slots in answers] == list(range(1, 51))
 
 
 async def test_a_killed_redis_fails_every_caller_and_comes_back(
@@ -82,10 +83,10 @@ async def test_a_stopped_redis_hangs_nobody(flow: FlowRedis, flow_server: RedisS
 
 
 async def test_callers_that_leave_do_not_disturb_the_others(flow: FlowRedis) -> None:
-    calls = [asyncio.create_task(take(flow, limit=1000)) for _ in range(100)]
+    calls = [asyncio.create_task(take(flow)) for _ in range(100)]
     await asyncio.sleep(0)
     for call in calls[::2]:
         call.cancel()
     answers = await asyncio.gather(*calls, return_exceptions=True)
-    stayed = [answer for answer in answers if isinstance(answer, list)]
+    stayed = [answer for answer in answers if isinstance(answer, tuple)]
     assert len(stayed) == 50

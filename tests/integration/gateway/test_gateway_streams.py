@@ -70,7 +70,7 @@ async def test_a_caller_that_hangs_up_in_the_stream_ends_the_engines_work(
         return await request.wait_until_gone()
 
     engine.script = begin
-    hung_up = r'floodgate_client_disconnects_total{state="answer"}'
+    hung_up = r'floodgate_client_disconnects_total{state="streaming"}'
     before = await gateway.metric(hung_up)
     async with client.stream("POST", PATH, json=STREAM) as answer:
         async for _ in answer.aiter_raw():
