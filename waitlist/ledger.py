@@ -127,7 +127,9 @@ class Ledger:
     ) -> Any:
         with _errors_mapped(self._deadline_s):
             async with asyncio.timeout(self._deadline_s):
-                return await self._with_retries(script, keys, args)
+                answer = await self._with_retries(script, keys, args)
+                _still_wanted()
+                return answer
 
     async def _with_retries(
         self, script: str | None, keys: Sequence[str], args: Sequence[str | int]
@@ -138,6 +140,7 @@ class Ledger:
             except redis_errors.AuthenticationError:
                 raise
             except (redis_errors.ConnectionError, OSError):  # gone, restarting, or loading its data
+                _still_wanted()
                 await asyncio.sleep(pause_s)
         return await self._execute(script, keys, args)
 
@@ -167,6 +170,14 @@ class Ledger:
         if found is not None and found != expected:
             raise LedgerIncompatible(found=str(found), expected=expected)
         self._schema_checked = True
+
+
+def _still_wanted() -> None:
+    """Raises CancelledError again where a library below has swallowed it, as `wait_for` of Python
+    3.11 does when its result comes in the same turn: a loop over calls would never end."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 @contextmanager

@@ -174,31 +174,32 @@ async def test_closing_a_stream_frees_the_engine(
     await floodgate.until_engine(running=0)
 
 
-async def test_the_sdk_retries_when_the_gate_is_full(
+async def test_who_finds_no_slot_waits_and_the_sdk_reads_past_the_notices(
     client: openai.AsyncOpenAI, floodgate: RunningFloodgate
 ) -> None:
-    """Eight slots are taken; the ninth caller is told 503 with Retry-After and comes back."""
-    patient = client.with_options(max_retries=8)
+    """Four requests of an account may run at once; the fifth waits, told of its place."""
     holders = [
         asyncio.create_task(
             client.chat.completions.create(
                 model=MODEL, messages=FRANCE, max_tokens=4000, extra_body={"ignore_eos": True}
             )
         )
-        for _ in range(8)
+        for _ in range(4)
     ]
-    await floodgate.until_engine(running=4, waiting=4)
-    with pytest.raises(openai.InternalServerError) as refusal:
-        await client.with_options(max_retries=0).chat.completions.create(
-            model=MODEL, messages=FRANCE, max_tokens=5
+    await floodgate.until_engine(running=4)
+    async with client.chat.completions.with_streaming_response.create(
+        model=MODEL, messages=FRANCE, max_tokens=5, stream=True
+    ) as raw:
+        lines = raw.iter_lines()
+        assert (await anext(lines)).startswith(": queue position=")
+        late = asyncio.create_task(
+            client.chat.completions.create(model=MODEL, messages=FRANCE, max_tokens=5, stream=True)
         )
-    assert (refusal.value.status_code, refusal.value.code) == (503, "no_capacity")
-    assert refusal.value.response.headers["retry-after"]
-    late = asyncio.create_task(
-        patient.chat.completions.create(model=MODEL, messages=FRANCE, max_tokens=5)
-    )
-    await asyncio.sleep(0)
-    for holder in holders:
-        holder.cancel()
-    assert (await late).choices
+        await asyncio.sleep(0)
+        for holder in holders:
+            holder.cancel()
+        async for line in lines:
+            if line == "data: [DONE]":
+                break
+    assert [chunk async for chunk in await late]
     await floodgate.until_engine(running=0)

@@ -1,5 +1,6 @@
 """Every script may be executed twice for one call: here each of them is, in a whole life."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
@@ -24,6 +25,13 @@ from waitlist.ledger import _SCRIPTS
 from waitlist.revocations import Tombstones
 
 pytestmark = pytest.mark.integration
+
+
+# Automatic release, the ledger's tools, and the usage history.
+_ELSEWHERE = re.compile(
+    "^check_|migrat|release_|_usage$|^begin_schema$|^read_(activations|text)$"
+    "|^note_first_requests$|^scan_names$|^read_field$"
+)
 
 
 class CountingLedger(TwiceLedger):
@@ -160,8 +168,8 @@ async def test_whole_life_with_every_script_sent_twice(
     assert (await plain.find_key(tokens.new_api_key())) is None
     await plain.releases.close(await plain.releases.open(10), "not wanted")
     audit = [entry async for entry in plain.overview.audit()]
-    # Whatever there is of scripts was part of it.
-    assert ledger.scripts == set(_SCRIPTS)
+    # Whatever there is of scripts was part of it, but for what has tests of its own.
+    assert ledger.scripts == {name for name in _SCRIPTS if not _ELSEWHERE.search(name)}
     once = [
         (entry.fields["action"], entry.fields.get("entry_id") or entry.fields.get("key_id"))
         for entry in audit
