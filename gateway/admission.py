@@ -99,11 +99,8 @@ class Admission:
     def abandon(self, pool: Pool, ticket: Ticket) -> None:
         """Gives up a ticket whose caller hung up, in line or with a slot that just came."""
         line = self._line_of(pool)
-        granted = ticket.granted
-        if granted is not None:
-            line.release(granted.replica_id, ticket.ask.account_id)
-        elif ticket.id in line.tickets.waiting:
-            line.leave(ticket)
+        if ticket.granted is not None or ticket.id in line.tickets.waiting:
+            line.abandon(ticket)
 
     def release(self, slot: Slot) -> None:
         self._lines[slot.pool].release(slot.replica.replica_id, slot.account_id)

@@ -111,7 +111,7 @@ class PoolLine:
             self.tickets.remove(ticket)
             raise
         except BaseException:  # hung up while nobody knows what the line has made of it
-            self.leave(ticket)
+            self.abandon(ticket)
             raise
         if ticket.granted is None and self.tickets.bytes > self._bounds.bytes_max:
             self.leave(ticket, retry_after_s=self.retry_after_s())
@@ -154,6 +154,13 @@ class PoolLine:
         """Takes a waiting ticket out; its place is kept when the caller is told to come back."""
         self.tickets.leave(ticket, _kept_ms(retry_after_s) if retry_after_s else 0)
         self._call_soon()
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Gives up a ticket whose caller hung up, in line or with a slot that has just come."""
+        if ticket.granted is not None:
+            self.release(ticket.granted.replica_id, ticket.ask.account_id)
+        else:
+            self.leave(ticket)
 
     def release(self, replica_id: str, account_id: str) -> None:
         """Gives one slot back. Never waits: slots of one turn of the loop travel together."""
