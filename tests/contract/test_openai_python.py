@@ -172,34 +172,3 @@ async def test_closing_a_stream_frees_the_engine(
     assert floodgate.engine_metric("vllm:num_requests_running") == 1
     await stream.close()
     await floodgate.until_engine(running=0)
-
-
-async def test_who_finds_no_slot_waits_and_the_sdk_reads_past_the_notices(
-    client: openai.AsyncOpenAI, floodgate: RunningFloodgate
-) -> None:
-    """Four requests of an account may run at once; the fifth waits, told of its place."""
-    holders = [
-        asyncio.create_task(
-            client.chat.completions.create(
-                model=MODEL, messages=FRANCE, max_tokens=4000, extra_body={"ignore_eos": True}
-            )
-        )
-        for _ in range(4)
-    ]
-    await floodgate.until_engine(running=4)
-    async with client.chat.completions.with_streaming_response.create(
-        model=MODEL, messages=FRANCE, max_tokens=5, stream=True
-    ) as raw:
-        lines = raw.iter_lines()
-        assert (await anext(lines)).startswith(": queue position=")
-        late = asyncio.create_task(
-            client.chat.completions.create(model=MODEL, messages=FRANCE, max_tokens=5, stream=True)
-        )
-        await asyncio.sleep(0)
-        for holder in holders:
-            holder.cancel()
-        async for line in lines:
-            if line == "data: [DONE]":
-                break
-    assert [chunk async for chunk in await late]
-    await floodgate.until_engine(running=0)
