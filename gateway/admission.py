@@ -15,7 +15,14 @@ import structlog
 from gateway import redis_keys
 from gateway.capacity import Capacity
 from gateway.engine_excess import EngineExcess
-from gateway.errors import ApiError, Draining, FlowUnavailable, QueueTimeout, Unavailable
+from gateway.errors import (
+    ApiError,
+    Draining,
+    FlowUnavailable,
+    QueueTimeout,
+    Unavailable,
+    retry_headers,
+)
 from gateway.fairness import FairnessGauge
 from gateway.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
 from gateway.metrics import SLOTS_CAPACITY, SLOTS_HELD
@@ -233,5 +240,5 @@ def _measure(pool: Pool, line: PoolLine) -> None:
 def _no_capacity(message: str, retry_after_s: int) -> Unavailable:
     return Unavailable(
         f"{message} Try again in {retry_after_s} s.",
-        headers={"retry-after": str(retry_after_s), "x-should-retry": "true"},
+        headers=retry_headers(retry_after_s),
     )

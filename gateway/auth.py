@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.errors import AuthenticationFailed, Unavailable
+from gateway.errors import AuthenticationFailed, Unavailable, retry_headers
 
 # While the ledger is gone, a known key asks for it this often: each asking may wait a deadline.
 _ASK_AGAIN_S = 1.0
@@ -102,7 +102,7 @@ class Authenticator:
             raise Unavailable(
                 "API keys cannot be checked at the moment. Try again shortly.",
                 code="ledger_unavailable",
-                headers={"retry-after": "5", "x-should-retry": "true"},
+                headers=retry_headers(5),
             ) from None
         if caller is None:
             self._known.pop(digest, None)

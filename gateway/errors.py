@@ -203,6 +203,10 @@ class StreamLifeExceeded(ApiError):
     code = "stream_life_exceeded"
 
 
+# The OpenAI SDKs honour Retry-After up to 120 s and give up beyond.
+RETRY_AFTER_S_MAX = 120
+
+
 def retry_headers(retry_after_s: int) -> Mapping[str, str]:
     """The headers that tell an SDK to come back, and when."""
     return {"retry-after": str(retry_after_s), "x-should-retry": "true"}

@@ -9,7 +9,6 @@ from typing import Any
 import structlog
 
 from gateway.admission import Slot
-from gateway.auth import Caller
 from gateway.endpoints import Endpoint
 from gateway.errors import (
     ApiError,
@@ -18,6 +17,7 @@ from gateway.errors import (
     EngineUnreachable,
     StreamLifeExceeded,
     Unavailable,
+    retry_headers,
 )
 from gateway.gate import Gate
 from gateway.line_metrics import GRANT_TO_FIRST_BYTE
@@ -46,7 +46,6 @@ class Reached(Enum):
 class Work:
     """What the engine is to do, for whom, and what was reserved for it."""
 
-    caller: Caller
     endpoint: Endpoint
     pool: Pool
     body: bytes
@@ -128,7 +127,7 @@ class Exchange:
         raise Unavailable(
             "The engine did not answer. Try again shortly.",
             code="engine_unreachable",
-            headers={"retry-after": "2", "x-should-retry": "true"},
+            headers=retry_headers(2),
         )
 
     def _others_run(self, avoid: str) -> bool:

@@ -59,7 +59,7 @@ class HeldSlots:
         args.append(len(accounts))
         for account in accounts:
             args += (account, self._sent_ended[account], f"{corrections.get(account, 0.0):.6f}")
-        return args + self._take_acknowledged()
+        return args + self.take_acknowledged()
 
     def release_answered(self) -> None:
         """The call was answered, or failed: then the next heartbeat corrects what it carried."""
@@ -73,9 +73,7 @@ class HeldSlots:
         return _counted(slots) + _counted(requests)
 
     def take_acknowledged(self) -> list[str | int]:
-        return self._take_acknowledged()
-
-    def _take_acknowledged(self) -> list[str | int]:
+        """Tickets whose grant has arrived and that no call has named yet."""
         taken: Sequence[str] = self._acknowledged[:_ACKNOWLEDGED_MAX]
         del self._acknowledged[:_ACKNOWLEDGED_MAX]
         return list(taken)

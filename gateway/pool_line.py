@@ -17,7 +17,7 @@ import structlog
 
 from gateway import local_share, redis_keys
 from gateway.drain_rate import DrainRate
-from gateway.errors import AccountQueueFull, ApiError, FlowUnavailable, QueueFull
+from gateway.errors import RETRY_AFTER_S_MAX, AccountQueueFull, ApiError, FlowUnavailable, QueueFull
 from gateway.held_slots import HeldSlots
 from gateway.metrics import FLOW_FALLBACKS
 from gateway.redis_client import FlowRedis
@@ -33,7 +33,6 @@ LEASE_MS = 5_000
 _KEPT_AFTER_DEATH_MS = 30_000
 # A place outlives the moment at which its caller was told to come back by so much.
 _KEPT_BEYOND_RETRY_S = 10
-RETRY_AFTER_S_MAX = 120
 # What a caller is told when nobody knows yet how fast the line drains.
 _RETRY_AFTER_UNKNOWN_S = 10
 _ENDED = -1

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.errors import NotFound, Unavailable
+from gateway.errors import NotFound, Unavailable, retry_headers
 from gateway.replica_record import Replica
 
 
@@ -50,7 +50,7 @@ class PoolView:
             if not self.by_model:
                 raise Unavailable(
                     "No model is being served yet. Try again shortly.",
-                    headers={"retry-after": "5", "x-should-retry": "true"},
+                    headers=retry_headers(5),
                 )
             raise NotFound(
                 f"The model '{model[:200]}' does not exist. GET /v1/models lists those that do.",

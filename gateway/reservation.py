@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from gateway.errors import BudgetExhausted, RateLimited, TokensLimited
+from gateway.errors import RETRY_AFTER_S_MAX, BudgetExhausted, RateLimited, TokensLimited
 from gateway.plans import Plan
 from gateway.rate_headers import Quota, rate_headers
 
-# The OpenAI SDKs honour Retry-After up to 120 s and give up beyond.
-RETRY_AFTER_S_MAX = 120
 # Where the caller names no cap and little is left, an answer is not cut below two or three
 # sentences; the free plan refills so many in 0.1 s.
 _INJECTED_CAP_MIN = 64

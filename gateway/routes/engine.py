@@ -95,7 +95,6 @@ class EngineEndpoint:
         secret = self._gate.cache_salt_secret
         apart = secret and not reservation.plan.shares_prefix_cache
         return Work(
-            caller=caller,
             endpoint=self._endpoint,
             pool=pool,
             body=request.body_for_engine(

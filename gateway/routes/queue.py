@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller
-from gateway.errors import FlowUnavailable, Unavailable
+from gateway.errors import FlowUnavailable, Unavailable, retry_headers
 from gateway.pool_line import AccountView
 from gateway.ticket import Place
 
@@ -30,7 +30,7 @@ def build_router(authenticator: Authenticator, admission: Admission) -> APIRoute
             raise Unavailable(
                 "The line cannot be read at the moment; it goes on. Try again shortly.",
                 code="flow_unavailable",
-                headers={"retry-after": "2", "x-should-retry": "true"},
+                headers=retry_headers(2),
             ) from None
         return JSONResponse({"object": "queue", "models": [_model(view) for view in views]})
 
