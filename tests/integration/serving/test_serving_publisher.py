@@ -75,7 +75,8 @@ def test_says_nothing_while_there_is_nothing_to_say(flow: Redis, publish: MakePu
     publisher = publish("r1", nothing)
     assert asked.wait(WAIT_S_MAX)
     publisher.stop()
-    assert flow.keys("*") == []
+    # Not all keys: a gateway that other tests share may write of its own pool at any time.
+    assert flow.exists(RECORD, REPLICAS, redis_keys.MODELS) == 0
 
 
 def test_outlives_a_fault_in_the_record(flow: Redis, publish: MakePublisher) -> None:
