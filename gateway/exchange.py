@@ -21,7 +21,7 @@ from gateway.errors import (
 )
 from gateway.gate import Gate
 from gateway.line_metrics import GRANT_TO_FIRST_BYTE
-from gateway.metrics import ENGINE_FAULTS, TTFT
+from gateway.metrics import ENGINE_FAULTS, labelled
 from gateway.pools import Pool
 from gateway.relay import Relay
 from gateway.reservation import Reservation
@@ -63,7 +63,6 @@ class Exchange:
         self._state = state
         self._reached = Reached.NO_ENGINE
         self._charged = False
-        self._ttft = TTFT.labels(work.endpoint.path)
 
     async def run(self) -> None:
         """The whole answer; faults after the status is out are told inside the stream.
@@ -171,12 +170,11 @@ class Exchange:
         state["phase"] = "prefill"
         headers: Mapping[str, str] = {"x-request-id": state["request_id"]}
         self._reached = Reached.ENGINE
-        GRANT_TO_FIRST_BYTE.labels(work.pool.name).observe(time.perf_counter() - slot.granted_at)
+        labelled(GRANT_TO_FIRST_BYTE, work.pool.name).observe(time.perf_counter() - slot.granted_at)
         with await self._gate.upstream.post(
             slot.replica.url, work.endpoint.path, work.body, headers
         ) as answer:
             state["phase"] = "streaming"
-            self._ttft.observe(time.perf_counter() - state["began_at"])
             if answer.status != 200:
                 self._reached = Reached.REFUSED
             try:

@@ -15,7 +15,7 @@ from gateway.auth import Caller, revoked_key
 from gateway.day_use import DaySeed, DayUse
 from gateway.errors import FlowUnavailable
 from gateway.local_limits import LocalLimits
-from gateway.metrics import FLOW_FALLBACKS, TOKENS_RESERVED, TOKENS_SETTLED
+from gateway.metrics import FLOW_FALLBACKS, TOKENS_RESERVED, TOKENS_SETTLED, labelled
 from gateway.plans import Plan
 from gateway.rate_headers import Quota
 from gateway.redis_client import FlowRedis
@@ -81,7 +81,7 @@ class Limits:
         if decision.verdict is not Verdict.RESERVED:
             raise refusal(decision, plan, budget, terms)
         tokens = terms.prompt_tokens + terms.choices * decision.cap
-        TOKENS_RESERVED.labels(plan.name).inc(tokens)
+        labelled(TOKENS_RESERVED, plan.name).inc(tokens)
         return Reservation(
             account_id=caller.account_id,
             plan=plan,
@@ -99,9 +99,9 @@ class Limits:
 
     def settle(self, reservation: Reservation, usage: Usage) -> None:
         """Corrects the charge to what the request used, for one that reached an engine."""
-        plan, exact = reservation.plan.name, str(usage.exact).lower()
-        TOKENS_SETTLED.labels(plan, "prompt", exact).inc(usage.prompt_tokens)
-        TOKENS_SETTLED.labels(plan, "output", exact).inc(usage.output_tokens)
+        plan, exact = reservation.plan.name, "true" if usage.exact else "false"
+        labelled(TOKENS_SETTLED, plan, "prompt", exact).inc(usage.prompt_tokens)
+        labelled(TOKENS_SETTLED, plan, "output", exact).inc(usage.output_tokens)
         self._sums.add(reservation.account_id, reservation.day, reservation.model, usage)
         self._correct(reservation, usage.prompt_tokens + usage.output_tokens, requests_back=0)
 

@@ -4,7 +4,6 @@
 for the one log line at its end. Keys, codes and prompts are never put there.
 """
 
-import functools
 import re
 import secrets
 import time
@@ -12,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.client_address import Network, client_address
 from gateway.endpoints import ENDPOINTS, shape_of
 from gateway.errors import ApiError, BodyTooLarge, ClientGone, EngineBroken
-from gateway.metrics import DISCONNECTS, DURATION, REQUESTS, REQUESTS_ACTIVE
+from gateway.metrics import DISCONNECTS, DURATION, REQUESTS, REQUESTS_ACTIVE, labelled
 from gateway.responses import send_error
 
 log = structlog.get_logger("gateway.access")
@@ -121,8 +119,8 @@ class _Exchange:
         path: str = self._scope["path"]
         label = path if path in _LABELLED else "other"
         code = self._state.get("code", "")
-        _requests(label, self.status, code).inc()
-        _duration(label).observe(duration_s)
+        labelled(REQUESTS, label, str(self.status), code).inc()
+        labelled(DURATION, label).observe(duration_s)
         caller = self._state.get("caller")
         log.info(
             "request",
@@ -138,17 +136,6 @@ class _Exchange:
             model=self._state.get("model", "")[:200] or None,
             replica=self._state.get("replica"),
         )
-
-
-# Finding a metric's child costs more than counting; paths, statuses and codes are few.
-@functools.cache
-def _requests(path: str, status: int | str, code: str) -> Counter:
-    return REQUESTS.labels(path, str(status), code)
-
-
-@functools.cache
-def _duration(path: str) -> Histogram:
-    return DURATION.labels(path)
 
 
 def _request_id(scope: Scope) -> str:

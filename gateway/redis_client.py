@@ -10,6 +10,7 @@ before it has been executed.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway.errors import FlowUnavailable
+from gateway.metrics import REDIS
 
 _LUA = Path(__file__).parent / "lua"
 # A batch of 256 scripts takes Redis about 3 ms, a fraction of the deadline.
@@ -62,6 +64,7 @@ class FlowRedis:
         ).make_connection()  # type: ignore[no-untyped-call]
         self._deadline_s = deadline_s
         self._clock = clock
+        self._round_trips = REDIS.labels("flow")
         self._shas: dict[str, str] = {}
         self._pending: list[_Call] = []
         self._wake = asyncio.Event()
@@ -165,8 +168,11 @@ class FlowRedis:
                     await connection.connect()  # type: ignore[no-untyped-call]
                 # hiredis's stubs ask for a tuple of one.
                 packed = b"".join([hiredis.pack_command(c) for c in commands])  # type: ignore[arg-type]
+                sent_at = time.perf_counter()
                 await connection.send_packed_command(packed, check_health=False)
-                return [await self._read_answer() for _ in commands]
+                answers = [await self._read_answer() for _ in commands]
+                self._round_trips.observe(time.perf_counter() - sent_at)
+                return answers
         except BaseException:
             # Answers may still come: this connection would give them to later calls.
             await connection.disconnect(nowait=True)

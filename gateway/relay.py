@@ -13,6 +13,7 @@ import structlog
 from starlette.types import Send
 
 from gateway.answer_meter import AnswerMeter
+from gateway.answer_times import AnswerTimes
 from gateway.endpoints import Endpoint
 from gateway.error_shapes import error_event
 from gateway.errors import ApiError, EngineBroken, EngineFailed, EngineRefused
@@ -44,6 +45,7 @@ class Relay:
         stream: bool,
         hide_usage: bool,
         request_id: str,
+        times: AnswerTimes,
     ) -> None:
         self._send = send
         self._watch = watch
@@ -52,6 +54,7 @@ class Relay:
         self._hide_usage = hide_usage
         self._meter: AnswerMeter | None = None
         self._request_id = request_id
+        self._times = times
         self._started = False
         self._is_event_stream = stream
         self.asked_for_stream = stream
@@ -112,6 +115,8 @@ class Relay:
             await self._start(answer.status, answer.content_type)
         meter = self._meter_of(stream=self._is_event_stream)
         async for piece in answer.chunks():
+            if self._is_event_stream:
+                self._times.piece()
             if passed := meter.feed(piece):
                 await self._send({"type": "http.response.body", "body": passed, "more_body": True})
         rest = meter.finish()

@@ -12,6 +12,7 @@ from gateway.line_metrics import (
     QUEUE_WAIT,
     REFUSED,
 )
+from gateway.metrics import labelled
 from gateway.pools import Pool
 from gateway.relay import Relay
 from gateway.ticket import Place, SlotAsk, Ticket
@@ -66,10 +67,10 @@ class LineEntrance:
             waited = ticket.granted is None
             slot = await self._turn(pool, ticket, relay, with_notices)
         except ApiError as error:
-            REFUSED.labels(pool.name, plan, error.code).inc()
+            labelled(REFUSED, pool.name, plan, error.code).inc()
             raise
-        ADMITTED.labels(pool.name, plan, "yes" if waited else "no").inc()
-        QUEUE_WAIT.labels(pool.name, plan).observe(self._clock() - began_at)
+        labelled(ADMITTED, pool.name, plan, "yes" if waited else "no").inc()
+        labelled(QUEUE_WAIT, pool.name, plan).observe(self._clock() - began_at)
         if ticket.foretold is not None:
             self._measure_estimate(pool.name, ticket)
         return slot

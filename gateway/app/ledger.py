@@ -16,6 +16,7 @@ from fastapi.responses import Response
 
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
 from gateway.error_handlers import render_told_error
+from gateway.metrics import REDIS
 from gateway.settings import GatewaySettings
 from gateway.usage_sums import UsageLedgerUnavailable, UsageRow
 from waitlist import chores, tokens
@@ -64,7 +65,8 @@ class LedgerKeys:
         """Keeps `available` true to the ledger's state until cancelled."""
         while True:
             try:
-                await self._directory.ping()
+                with REDIS.labels("ledger").time():
+                    await self._directory.ping()
                 self.available = True
             except WaitlistError as error:
                 self.available = False

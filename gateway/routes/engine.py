@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from gateway.answer_times import AnswerTimes
 from gateway.auth import Caller
 from gateway.endpoints import Endpoint
 from gateway.errors import NotFound
@@ -59,6 +60,12 @@ class EngineEndpoint:
                 stream=stream,
                 hide_usage=hide_usage,
                 request_id=state["request_id"],
+                times=AnswerTimes(
+                    state["began_at"],
+                    endpoint=self._endpoint.path,
+                    model=pool.name,
+                    plan=plan.name,
+                ),
             )
             exchange = Exchange(gate, work, relay, state)
             try:

@@ -226,6 +226,8 @@ async def test_health_readiness_and_metrics(gateway: GatewayProcess, api_key: st
         before = await gateway.metric(counted)
         await client.post(PATH, json=CHAT, headers={"authorization": f"Bearer {api_key}"})
     assert await gateway.metric(counted) == before + 1
+    for redis in ("flow", "ledger"):
+        assert await gateway.metric(rf'floodgate_redis_seconds_count{{.*redis="{redis}"') > 0
 
 
 async def test_metrics_add_up_over_workers(

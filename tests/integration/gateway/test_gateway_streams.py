@@ -50,6 +50,33 @@ async def test_each_event_reaches_the_caller_before_the_next_is_made(
     assert seen == b"".join(b'data: {"n":%d}\n\n' % n for n in range(5)) + b"data: [DONE]\n\n"
 
 
+async def test_the_first_event_ends_the_ttft_and_each_other_one_an_itl(
+    gateway: GatewayProcess, client: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    go_on = asyncio.Event()
+
+    async def headers_long_before_three_events(request: EngineRequest) -> web.StreamResponse:
+        response = await request.stream()
+        await asyncio.sleep(0.3)  # the length of the prefill is what is measured
+        for _ in range(3):
+            await response.write(b"data: {}\n\n")
+            await go_on.wait()  # until the caller has seen it, so that each is a piece of its own
+            go_on.clear()
+        return response
+
+    engine.script = headers_long_before_three_events
+    ttft = r'floodgate_ttft_seconds_%s{.*chat/completions.*plan="free"'
+    itl = r'floodgate_itl_seconds_count{model=.*plan="free"'
+    before = [await gateway.metric(series) for series in (ttft % "count", ttft % "sum", itl)]
+    async with client.stream("POST", PATH, json=STREAM) as answer:
+        async for _ in answer.aiter_raw():
+            go_on.set()
+    after = [await gateway.metric(series) for series in (ttft % "count", ttft % "sum", itl)]
+    counted, seconds, gaps = (new - old for new, old in zip(after, before, strict=True))
+    assert (counted, gaps) == (1, 2)
+    assert seconds >= 0.3
+
+
 @pytest.mark.parametrize("body", [CHAT, STREAM, LARGE], ids=["whole", "stream", "large"])
 async def test_a_caller_that_hangs_up_before_the_first_byte_ends_the_engines_work(
     client: httpx.AsyncClient, engine: ScriptedEngine, body: dict[str, object]
