@@ -110,7 +110,7 @@ class UpstreamCapacity:
         self._url = url
         self._slots = slots
         # Gateways in front of one server share its line, also when they share flow with others.
-        self._pool = "upstream@" + urlsplit(url).netloc.rpartition("@")[2]
+        self._pool = "upstream@" + urlsplit(url).netloc
         self._silent_probes = 0
         self.view = PoolView()
         self.engine_answered = False

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -153,6 +154,11 @@ class GatewaySettings(BaseSettings):
     def _urls_have_schemes(self) -> "GatewaySettings":
         if self.upstream_url and not self.upstream_url.startswith(("http://", "https://")):
             raise ValueError("FLOODGATE_UPSTREAM_URL must start with http:// or https://")
+        if "@" in urlsplit(self.upstream_url).netloc:
+            raise ValueError(
+                "FLOODGATE_UPSTREAM_URL must not hold a user or a password: "
+                "a key for that server goes into FLOODGATE_UPSTREAM_API_KEY"
+            )
         for name in ("ledger_url", "flow_url"):
             url: SecretStr = getattr(self, name)
             if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):

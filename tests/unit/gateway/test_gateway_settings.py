@@ -28,6 +28,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ledger_url", "s3cret@nowhere"),
         ("flow_url", "http://:s3cret@h"),
         ("upstream_url", "127.0.0.1:8000"),
+        ("upstream_url", "http://somebody:s3cret@127.0.0.1:8000"),
         ("port", 0),
         ("port", 65536),
         ("workers", 0),
