@@ -27,7 +27,7 @@ from gateway.fairness import FairnessGauge
 from gateway.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
 from gateway.metrics import SLOTS_CAPACITY, SLOTS_HELD
 from gateway.pool_line import AccountView, LineBounds, PoolLine
-from gateway.pools import Pool
+from gateway.pools import Pool, PoolState
 from gateway.redis_channel import FlowChannel
 from gateway.redis_client import FlowRedis
 from gateway.replica_record import Replica
@@ -39,6 +39,12 @@ HEARTBEAT_S = 1.0
 # Places asked for in one call: 500 take Redis about a millisecond.
 _PLACES_A_CALL = 500
 _RETRY_AFTER_NO_CAPACITY_S = 15
+# What a caller is told whose wait ended while nothing ran.
+_NO_CAPACITY = {
+    PoolState.STARTING: "The model is still starting.",
+    PoolState.SCALED_TO_ZERO: "The model had been put to sleep, and no replica has come up yet.",
+    PoolState.DEAD: "Nothing serves this model at the moment.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +199,9 @@ class Admission:
         for ticket in [t for t in line.tickets.waiting.values() if t.deadline <= now]:
             retry_after_s = line.retry_after_s()
             error: ApiError = QueueTimeout(now - ticket.entered_at, retry_after_s)
-            if not pool.running:
+            if pool.state is not PoolState.RUNNING:
                 retry_after_s = _RETRY_AFTER_NO_CAPACITY_S
-                error = _no_capacity("No replica of this model came up.", retry_after_s)
+                error = _no_capacity(_NO_CAPACITY[pool.state], retry_after_s)
             line.leave(ticket, retry_after_s=retry_after_s)
             ticket.tell(error)
 

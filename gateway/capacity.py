@@ -15,7 +15,7 @@ from gateway import redis_keys
 from gateway.errors import EngineUnreachable, FlowUnavailable
 from gateway.pools import Pool, PoolView
 from gateway.redis_client import FlowRedis
-from gateway.replica_record import Replica, parse_record
+from gateway.replica_record import Replica, parse_record, parse_replicas_wanted
 from gateway.upstream import Upstream
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ class FlowCapacity:
         models: list[str] = await self._flow.run(
             "read_models", (redis_keys.MODELS,), (_MODEL_REMEMBERED_MS,)
         )
-        by_model = {model: Pool(model, await self._replicas_of(model)) for model in models}
+        by_model = {model: await self._pool_of(model) for model in models}
         now = self._clock()
         if by_model:
             self._last_filled_at = now
@@ -77,13 +77,14 @@ class FlowCapacity:
         if not self.engine_answered:
             await self._probe()
 
-    async def _replicas_of(self, model: str) -> tuple[Replica, ...]:
-        texts: list[str] = await self._flow.run(
+    async def _pool_of(self, model: str) -> Pool:
+        own, *texts = await self._flow.run(
             "read_replicas",
-            (redis_keys.replica_index(model),),
+            (redis_keys.replica_index(model), redis_keys.model_record(model)),
             (redis_keys.replica_record_prefix(model),),
         )
-        return tuple(replica for text in texts if (replica := parse_record(text)) is not None)
+        replicas = tuple(replica for text in texts if (replica := parse_record(text)) is not None)
+        return Pool(model, replicas, parse_replicas_wanted(own))
 
     async def _probe(self) -> None:
         for pool in self.view.pools():

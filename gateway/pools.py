@@ -2,9 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from gateway.errors import NotFound, Unavailable, retry_headers
 from gateway.replica_record import Replica
+
+
+class PoolState(StrEnum):
+    """Whether requests can run, and if not, whether waiting is likely to help."""
+
+    RUNNING = "running"
+    STARTING = "starting"  # replicas are wanted and none is up yet
+    SCALED_TO_ZERO = "scaled_to_zero"  # none is wanted, and somebody is there to want one
+    DEAD = "dead"  # nobody sees to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +22,23 @@ class Pool:
     """Replicas that share one count of slots: those of one model, or one upstream server.
 
     `name` is the tag of the pool's keys on the flow Redis. `endpoints` empty means that the
-    engine decides itself what it can do.
+    engine decides itself what it can do. `replicas_wanted` is None where nobody keeps replicas for
+    it: its serving is dead, or it is somebody else's server.
     """
 
     name: str
     replicas: tuple[Replica, ...] = ()
+    replicas_wanted: int | None = None
+
+    @property
+    def state(self) -> PoolState:
+        if self.running:
+            return PoolState.RUNNING
+        if self.replicas_wanted == 0:
+            return PoolState.SCALED_TO_ZERO
+        if self.replicas_wanted or any(r.state == "starting" for r in self.replicas):
+            return PoolState.STARTING
+        return PoolState.DEAD
 
     @property
     def running(self) -> tuple[Replica, ...]:

@@ -42,6 +42,7 @@ class Readiness:
                 "answered_since_start": self._capacity.engine_answered,
                 "models": {
                     name: {
+                        "state": pool.state,
                         "replicas_running": len(pool.running),
                         "replicas": len(pool.replicas),
                         "slots": sum(r.slots for r in pool.running),

@@ -4,8 +4,12 @@ Keys of one account share the tag {account}, keys of one model (or pool) the tag
 each script touches one hash slot of a Redis Cluster.
 """
 
-# Written by serving, read here (see "The replica record" in docs/architecture.md).
+# Written by serving, read here (see "What serving publishes" in docs/architecture.md).
 MODELS = "fg:models"
+
+
+def model_record(model: str) -> str:
+    return f"fg:model:{{{model}}}"
 
 
 def replica_index(model: str) -> str:

@@ -1,4 +1,7 @@
-"""The replica record, version 1, as serving publishes it (docs/architecture.md). Pure."""
+"""The records of models and replicas, version 1, as serving publishes them (docs/architecture.md).
+
+Pure.
+"""
 
 from typing import Literal
 
@@ -38,6 +41,21 @@ class Replica(BaseModel):
         if self.state == "running" and not self.url:
             raise ValueError("a running replica must name its url")
         return self
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: Literal[1]
+    replicas_wanted: int = Field(ge=0)
+
+
+def parse_replicas_wanted(text: str) -> int | None:
+    """How many replicas a model is to have; None when nobody says so (any more)."""
+    try:
+        return _Model.model_validate_json(text).replicas_wanted
+    except ValidationError:
+        return None
 
 
 def parse_record(text: str) -> Replica | None:

@@ -1,9 +1,9 @@
-"""Publishing one replica's record on the flow Redis, once a second, whatever happens to Redis.
+"""Publishing a record on the flow Redis, once a second, whatever happens to Redis.
 
 The publisher has a thread of its own: vLLM's start blocks the replica's event loop for longer
-than a record lives. Redis being gone, slow or restarted costs records, never a request: each call
-has a deadline, failures are logged when they begin and when they end, and the next second tries
-again.
+than a record lives, and Ray's start the driver's. Redis being gone, slow or restarted costs
+records, never a request: each call has a deadline, failures are logged when they begin and when
+they end, and the next second tries again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from importlib import resources
+from typing import Protocol
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -31,21 +32,63 @@ REDIS_TIMEOUT_S = 0.8
 _log = logging.getLogger(__name__)
 
 
+class Store(Protocol):
+    """Where a record is kept. Raises redis.RedisError."""
+
+    def write(self, record: str) -> None:
+        """Write the record, to live RECORD_LIFE_MS."""
+
+    def remove(self) -> None:
+        """Take the record away."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+def _connect(flow_url: str) -> Redis:
+    # One try per call: the next second is the retry.
+    return Redis.from_url(
+        flow_url,
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
 def _script(name: str) -> str:
     return resources.files("serving").joinpath("lua", name).read_text(encoding="utf-8")
+
+
+class ModelStore:
+    """A model's record and its place among the models."""
+
+    def __init__(self, flow_url: str, *, model: str) -> None:
+        self._redis = _connect(flow_url)
+        self._model = model
+        self._key = redis_keys.model_record(model)
+        self._touch_script = _script("touch_model.lua")
+
+    def write(self, record: str) -> None:
+        """Write the record and note that the model is served."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.set(self._key, record, px=RECORD_LIFE_MS)
+        pipeline.eval(self._touch_script, 1, redis_keys.MODELS, self._model)
+        pipeline.execute()
+
+    def remove(self) -> None:
+        """Take the record away; the model stays known."""
+        self._redis.delete(self._key)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
 
 
 class RecordStore:
     """The replica's three keys on the flow Redis. Raises redis.RedisError."""
 
     def __init__(self, flow_url: str, *, model: str, replica_id: str) -> None:
-        # One try per call: the next second is the retry.
-        self._redis = Redis.from_url(
-            flow_url,
-            socket_timeout=REDIS_TIMEOUT_S,
-            socket_connect_timeout=REDIS_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = _connect(flow_url)
         self._model = model
         self._replica_id = replica_id
         self._keys = (
@@ -80,13 +123,13 @@ class RecordStore:
 class Publisher:
     """Writes what `record()` returns once a second; nothing while it returns None."""
 
-    def __init__(self, store: RecordStore, record: Callable[[], str | None]) -> None:
+    def __init__(self, store: Store, record: Callable[[], str | None]) -> None:
         self._store = store
         self._record = record
         self._wake = threading.Event()
         self._stopping = False
         self._failing = False
-        self._thread = threading.Thread(target=self._run, name="replica-publisher", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     def start(self) -> None:
         """Start publishing."""
@@ -104,7 +147,7 @@ class Publisher:
         try:
             self._store.remove()
         except RedisError as error:
-            _log.warning("replica record not removed, it expires by itself: %s", error)
+            _log.warning("record not removed, it expires by itself: %s", error)
         self._store.close()
 
     def _run(self) -> None:
@@ -120,12 +163,12 @@ class Publisher:
                 self._store.write(record)
         except RedisError as error:
             if not self._failing:
-                _log.warning("replica record not published: %s", error)
+                _log.warning("record not published: %s", error)
             self._failing = True
         except Exception:
             # Serving must outlive a fault in its own reporting; silence lets the record expire.
-            _log.exception("replica record not published")
+            _log.exception("record not published")
         else:
             if self._failing:
-                _log.warning("replica record published again")
+                _log.warning("record published again")
             self._failing = False

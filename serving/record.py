@@ -1,4 +1,6 @@
-"""The record that a replica publishes once a second, version 1. Pure.
+"""The records that a replica, and whoever keeps a model's replicas, publish once a second. Pure.
+
+A replica, version 1:
 
     {"version": 1, "model": "smollm2", "replica_id": "rilzilrt",
      "url": "http://127.0.0.1:30000", "state": "running", "slots": 32,
@@ -10,6 +12,10 @@
 
 `url` is empty while the state is "starting"; `tokenizer` is a folder on the replica's machine, or
 empty. Counters count since the replica started; `kv_use` is the used share of the KV cache, 0 to 1.
+
+A model, version 1, by which one that is scaled to zero is told from one whose serving is dead:
+
+    {"version": 1, "replicas_wanted": 2}
 """
 
 from __future__ import annotations
@@ -76,6 +82,12 @@ def record_json(
         "published_at_ms": published_at_ms,
     }
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+
+
+def model_record_json(*, replicas_wanted: int) -> str:
+    """The model's record as compact JSON."""
+    record = {"version": RECORD_VERSION, "replicas_wanted": replicas_wanted}
+    return json.dumps(record, separators=(",", ":"))
 
 
 def endpoints_of(tasks: Collection[str], *, has_chat_template: bool) -> tuple[str, ...]:

@@ -1,12 +1,17 @@
 """The names of all keys that serving writes on the flow Redis.
 
-Both keys of a replica carry its model as hash tag, so that one script may write both on a
-Redis Cluster. The list of models has no tag: it is one small key, written by itself.
+Keys of a model and of its replicas carry the model as hash tag, so that one script may touch them
+on a Redis Cluster. The list of models has no tag: it is one small key, written by itself.
 """
 
 from __future__ import annotations
 
 MODELS = "fg:models"
+
+
+def model_record(model: str) -> str:
+    """What the model's serving wants of itself: a JSON string that expires unless renewed."""
+    return f"fg:model:{{{model}}}"
 
 
 def replica_record(model: str, replica_id: str) -> str:

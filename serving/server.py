@@ -28,6 +28,8 @@ from serving.engine_config import deployment_options
 from serving.environment import run_environment
 from serving.errors import HostFailed, ServingError, StartFailed, StartTimedOut
 from serving.model_folder import check_model, engine_folder
+from serving.publisher import ModelStore, Publisher
+from serving.record import model_record_json
 from serving.replica_calls import drain_replicas, replica_addresses, replica_state
 from serving.settings import ServingSettings
 from serving.start_failure import start_failure_reason
@@ -62,7 +64,7 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     if ended := processes.end_leftovers(home):
         phases.done(f"ended {ended} processes that an earlier run left behind")
     try:
-        with stop_signals(), _run_folder(home) as folder:
+        with stop_signals(), _run_folder(home) as folder, _model_record(settings):
             try:
                 with _ray_failures():
                     _start_ray(settings, folder, phases)
@@ -106,6 +108,19 @@ def _run_folder(home: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         processes.drop_note(home)
+
+
+@contextmanager
+def _model_record(settings: ServingSettings) -> Iterator[None]:
+    """While it holds, the gateway knows that somebody sees to the model's replicas."""
+    store = ModelStore(settings.flow_url.get_secret_value(), model=settings.served_name)
+    record = model_record_json(replicas_wanted=settings.replicas)
+    publisher = Publisher(store, lambda: record)
+    publisher.start()
+    try:
+        yield
+    finally:
+        publisher.stop()
 
 
 @contextmanager

@@ -4,8 +4,15 @@ import json
 
 import pytest
 
-from gateway.replica_record import parse_record
-from serving.record import EngineLoad, ReplicaFacts, ReplicaState, endpoints_of, record_json
+from gateway.replica_record import parse_record, parse_replicas_wanted
+from serving.record import (
+    EngineLoad,
+    ReplicaFacts,
+    ReplicaState,
+    endpoints_of,
+    model_record_json,
+    record_json,
+)
 
 pytestmark = pytest.mark.contract
 
@@ -47,6 +54,11 @@ def test_a_record_without_a_tokenizer_is_read_as_before() -> None:
     assert replica.tokenizer == ""
 
 
+@pytest.mark.parametrize("wanted", [0, 1, 64])
+def test_the_gateway_reads_how_many_replicas_a_model_is_to_have(wanted: int) -> None:
+    assert parse_replicas_wanted(model_record_json(replicas_wanted=wanted)) == wanted
+
+
 def test_a_running_replica_without_an_address_is_not_believed() -> None:
     assert parse_record(published("running", "")) is None
 
@@ -56,6 +68,7 @@ def test_both_sides_name_the_same_keys() -> None:
     from serving import redis_keys as written
 
     assert written.MODELS == read.MODELS
+    assert written.model_record("m") == read.model_record("m")
     assert written.model_replicas("m") == read.replica_index("m")
     assert written.replica_record("m", "r") == read.replica_record_prefix("m") + "r"
 

@@ -9,8 +9,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from serving.publisher import RecordStore
-from serving.record import EngineLoad, ReplicaFacts, record_json
+from serving.publisher import ModelStore, RecordStore
+from serving.record import EngineLoad, ReplicaFacts, model_record_json, record_json
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
@@ -249,6 +249,7 @@ async def test_without_a_replica_callers_wait_and_are_then_told_so(
 ) -> None:
     """No replica of a known model is up: that is a wait, not a refusal, until it lasts too long."""
     store = RecordStore(flow_server.url, model=MODEL, replica_id="r1")
+    keeper = ModelStore(flow_server.url, model=MODEL)
     facts = ReplicaFacts(MODEL, "r1", slots=1, context_tokens_max=4096, endpoints=())
     record = record_json(
         facts, url=engine.url, state="running", load=EngineLoad(), published_at_ms=0
@@ -268,11 +269,27 @@ async def test_without_a_replica_callers_wait_and_are_then_told_so(
             pass  # until the record expires
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_capacity")
         assert answer.headers["x-should-retry"] == "true"
+        assert await state_of_model(client) == "dead"
+        assert "Nothing serves this model" in answer.json()["error"]["message"]
+        keeper.write(model_record_json(replicas_wanted=0))  # it lives longer than the wait
+        answer = await client.post(PATH, json=CHAT)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_capacity")
+        assert "put to sleep" in answer.json()["error"]["message"]
+        keeper.write(model_record_json(replicas_wanted=1))
+        while await state_of_model(client) != "starting":
+            await asyncio.sleep(0.02)
         waiting = asyncio.create_task(client.post(PATH, json=CHAT))
         await until_waiting(client, 1)
         store.write(record)  # a replica comes up while somebody waits
         assert (await waiting).status_code == 200
+        assert await state_of_model(client) == "running"
     store.close()
+    keeper.close()
+
+
+async def state_of_model(client: httpx.AsyncClient) -> str:
+    report = (await client.get("/readyz")).json()
+    return str(report["engine"]["models"][MODEL]["state"])
 
 
 @pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])

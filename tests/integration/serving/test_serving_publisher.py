@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from serving import redis_keys
-from serving.publisher import RECORD_LIFE_MS, RecordStore
+from serving.publisher import RECORD_LIFE_MS, ModelStore, Publisher, RecordStore
 from tests.integration.serving.conftest import MakePublisher
 from tests.redis_server import RedisServer
 
@@ -64,6 +64,18 @@ def test_a_stop_removes_the_record_and_keeps_the_model(flow: Redis, publish: Mak
     assert flow.exists(RECORD) == 0
     assert flow.zscore(REPLICAS, "r1") is None
     assert flow.zscore(redis_keys.MODELS, "m") is not None
+
+
+def test_a_models_own_record_says_that_somebody_keeps_its_replicas(
+    flow: Redis, flow_server: RedisServer
+) -> None:
+    publisher = Publisher(ModelStore(flow_server.url, model="kept"), lambda: "zero wanted")
+    publisher.start()
+    until(lambda: flow.get(redis_keys.model_record("kept")) == "zero wanted")
+    assert 0 < flow.pttl(redis_keys.model_record("kept")) <= RECORD_LIFE_MS
+    publisher.stop()
+    assert flow.exists(redis_keys.model_record("kept")) == 0
+    assert flow.zscore(redis_keys.MODELS, "kept") is not None
 
 
 def test_says_nothing_while_there_is_nothing_to_say(flow: Redis, publish: MakePublisher) -> None:

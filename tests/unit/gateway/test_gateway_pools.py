@@ -3,7 +3,7 @@ import pytest
 
 from gateway.errors import NotFound, Unavailable
 from gateway.pools import Pool, PoolView
-from gateway.replica_record import Replica, parse_record
+from gateway.replica_record import Replica, parse_record, parse_replicas_wanted
 
 RECORD = {
     "version": 1,
@@ -61,6 +61,28 @@ def test_only_running_replicas_with_slots_take_requests() -> None:
         ),
     )
     assert [r.replica_id for r in pool.running] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "wanted", "state"),
+    [
+        ((replica(),), None, "running"),
+        ((replica(state="starting"),), None, "starting"),
+        ((), 2, "starting"),
+        ((), 0, "scaled_to_zero"),
+        ((replica(state="draining"),), 0, "scaled_to_zero"),
+        ((), None, "dead"),
+    ],
+)
+def test_what_waiting_for_a_model_is_worth(
+    replicas: tuple[Replica, ...], wanted: int | None, state: str
+) -> None:
+    assert Pool("m", replicas, wanted).state == state
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", '{"version": 2, "replicas_wanted": 1}'])
+def test_a_model_record_that_cannot_be_trusted_says_nothing(text: str) -> None:
+    assert parse_replicas_wanted(text) is None
 
 
 def test_unknown_models_and_unable_ones_are_told_apart() -> None:
