@@ -25,7 +25,10 @@ STAGES: Final[dict[str, tuple[Sequence[str], ...]]] = {
         ("floodgate", "settings", "--check", ".env.example"),
     ),
     "unit": ((*_PYTEST, "tests/unit", "-q", "-m", _USUAL),),
-    "integration": ((*_PYTEST, "tests/integration", "-q", "-m", _USUAL),),
+    # Two at a time, file by file: most of these tests wait for processes to start or to end.
+    "integration": (
+        (*_PYTEST, "tests/integration", "-q", "-m", _USUAL, "-n", "2", "--dist", "loadfile"),
+    ),
     # One run, so that both suites share one running Floodgate: each start takes about a minute.
     "engine": ((*_PYTEST, "tests/contract", "tests/e2e", "-q", "-m", _USUAL),),
     "long": ((*_PYTEST, "tests", "-q", "-m", "long and not gpu"),),
