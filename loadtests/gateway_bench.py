@@ -64,7 +64,9 @@ def run_gateway_bench(
         gateway = start_gateway(upstream.url, redis, folder, PROXY_CORE)
         stack.enter_context(gateway.process)
         bare = Target(BARE, upstream.url, upstream.process, checks="none")
-        targets = [bare, gateway]
+        yardstick = peers.start_yardstick(upstream.url, redis.flow_url, folder, PROXY_CORE)
+        stack.enter_context(yardstick.process)
+        targets = [bare, gateway, yardstick]
         if plan.with_peers:
             for peer in start_peers(upstream.url, settings, folder):
                 stack.enter_context(peer.process)
@@ -74,7 +76,7 @@ def run_gateway_bench(
         measure(bench, plan, gateway)
         if plan.with_profile:
             profile_gateway(bench, plan, gateway)
-    return tables(recorder, gateway.name, BARE)
+    return tables(recorder, gateway.name, BARE, yardstick.name)
 
 
 def start_peers(upstream_url: str, settings: BenchSettings, folder: Path) -> list[Target]:

@@ -7,8 +7,15 @@ from loadtests.canned import WORKLOADS
 from loadtests.percentiles import median
 from loadtests.report import Recorder, Table, spread, verdict
 
+# With key check and rate limit, and with all of admission, which is what runs.
 REQUESTS_PER_S_MIN = 4500.0
+REQUESTS_ADMITTED_PER_S_MIN = 3500.0
 STREAMS_PER_S_MIN = 3500.0
+STREAMS_ADMITTED_PER_S_MIN = 3000.0
+# What the yardstick did on the machine on which those goals were set. The goals' shares of it hold
+# on any machine: 0.58 and 0.53 for all of admission, 0.75 and 0.62 for key and rate.
+YARDSTICK_REQUESTS_PER_S = 6030.0
+YARDSTICK_STREAMS_PER_S = 5610.0
 ADDED_P50_MS_MAX = 2.0
 ADDED_P99_MS_MAX = 8.0
 WORKER_MIB_MAX = 150.0
@@ -16,13 +23,14 @@ WORKER_MIB_MAX = 150.0
 Run = dict[str, Any]
 
 
-def tables(recorder: Recorder, gateway: str, bare: str) -> list[Table]:
+def tables(recorder: Recorder, gateway: str, bare: str, yardstick: str) -> list[Table]:
     """Every table of the bench."""
     counted = recorder.runs[recorder.facts["first_counted_run"] :]
     targets: dict[str, str] = recorder.facts["targets"]
     memory: Sequence[tuple[int, float]] = recorder.facts["memory_mib"]
     return [
         goals_table(counted, memory, gateway, bare),
+        shares_table(counted, gateway, yardstick),
         saturation_table(counted, targets),
         latency_table(counted, targets, bare),
     ]
@@ -35,8 +43,10 @@ def goals_table(
     chats = figures(runs, "saturation", gateway, "chat", "requests_per_s")
     streams = figures(runs, "saturation", gateway, "stream", "requests_per_s")
     rows = [
-        goal("requests/s at saturation", chats, at_least=REQUESTS_PER_S_MIN),
-        goal("streams of 64 events/s at saturation", streams, at_least=STREAMS_PER_S_MIN),
+        goal("chats/s (goal: key and rate)", chats, at_least=REQUESTS_PER_S_MIN),
+        goal("chats/s (goal: all of admission)", chats, at_least=REQUESTS_ADMITTED_PER_S_MIN),
+        goal("streams/s (goal: key and rate)", streams, at_least=STREAMS_PER_S_MIN),
+        goal("streams/s (goal: all of admission)", streams, at_least=STREAMS_ADMITTED_PER_S_MIN),
     ]
     for workload in WORKLOADS:
         for name, bound in (("p50", ADDED_P50_MS_MAX), ("p99", ADDED_P99_MS_MAX)):
@@ -49,6 +59,41 @@ def goals_table(
     return Table(
         "Gateway, one worker on one core",
         ("figure", "goal", "median (range of runs)", "verdict"),
+        rows,
+    )
+
+
+def shares_table(runs: Sequence[Run], gateway: str, yardstick: str) -> Table:
+    """The gateway's rates as shares of the yardstick's in the same round, beside the goals'."""
+    rows = []
+    for workload, measured_there, goals in (
+        (
+            "chat",
+            YARDSTICK_REQUESTS_PER_S,
+            (REQUESTS_PER_S_MIN, REQUESTS_ADMITTED_PER_S_MIN),
+        ),
+        (
+            "stream",
+            YARDSTICK_STREAMS_PER_S,
+            (STREAMS_PER_S_MIN, STREAMS_ADMITTED_PER_S_MIN),
+        ),
+    ):
+        own = figures(runs, "saturation", gateway, workload, "requests_per_s")
+        least = figures(runs, "saturation", yardstick, workload, "requests_per_s")
+        shares = [mine / its for mine, its in zip(own, least, strict=True)]
+        for name, rate_per_s in zip(("key and rate", "all of admission"), goals, strict=True):
+            bound = rate_per_s / measured_there
+            rows.append(
+                (
+                    f"{workload}, {name}",
+                    f"≥ {bound:.2f}",
+                    spread(shares, 2),
+                    verdict(median(shares), at_least=bound),
+                )
+            )
+    return Table(
+        "Rate as a share of the plain ASGI proxy's, so that the machine cancels out",
+        ("workload", "the goal's share", "median (range of runs)", "verdict"),
         rows,
     )
 

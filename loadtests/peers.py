@@ -1,6 +1,6 @@
-"""Other people's proxies, measured in the same run: LiteLLM proxy and vllm-router.
+"""What is measured beside the gateway in the same run: LiteLLM proxy, vllm-router, a yardstick.
 
-Each gets a virtual environment of its own, made once from pinned versions.
+Other people's proxies get a virtual environment each, made once from pinned versions.
 """
 
 import subprocess
@@ -21,6 +21,7 @@ LITELLM_READY_S_MAX = 180.0
 # At some 10 streams/s shared by 32 connections, all 32 end together after 3 s or more.
 LITELLM_RUN_S_MIN = 20.0
 ROUTER_READY_S_MAX = 60.0
+YARDSTICK = "plain ASGI proxy"
 
 LITELLM_CONFIGURATION = """\
 model_list:
@@ -128,6 +129,16 @@ def start_vllm_router(program: Path, upstream_url: str, folder: Path, core: int)
         checks="none",
     )
     return _once_ready(target, "/health", ROUTER_READY_S_MAX)
+
+
+def start_yardstick(upstream_url: str, redis_url: str, folder: Path, core: int) -> Target:
+    """The plain ASGI proxy of loadtests.plain_asgi."""
+    port = free_port()
+    argv = [sys.executable, "-m", "loadtests.plain_asgi", "--port", str(port)]
+    argv += ["--upstream", upstream_url, "--redis", redis_url]
+    process = Process(YARDSTICK, argv, log_path=folder / "plain-asgi.log", core=core)
+    target = Target(YARDSTICK, f"http://127.0.0.1:{port}", process, checks="one EVALSHA")
+    return _once_ready(target, "/", ROUTER_READY_S_MAX)
 
 
 def _once_ready(target: Target, path: str, deadline_s: float) -> Target:
