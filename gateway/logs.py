@@ -1,5 +1,6 @@
 """Logging: one line an event, JSON unless a person watches. Never a key, a code or a prompt."""
 
+import atexit
 import logging
 import sys
 from datetime import UTC, datetime
@@ -7,6 +8,8 @@ from typing import Literal
 
 import orjson
 import structlog
+
+from gateway.log_lines import HeldLines
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -16,10 +19,12 @@ def configure_logs(level: str, form: Literal["auto", "json", "console"]) -> None
     number = _LEVELS[level]
     as_json = form == "json" or (form == "auto" and not sys.stdout.isatty())
     if as_json:
+        lines = HeldLines(sys.stdout.buffer)
+        atexit.register(lines.write_out)
         structlog.configure(
             processors=[_render_json],
             wrapper_class=structlog.make_filtering_bound_logger(number),
-            logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
+            logger_factory=lambda *_: lines,
             cache_logger_on_first_use=True,
         )
     else:

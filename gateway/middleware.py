@@ -4,8 +4,8 @@
 for the one log line at its end. Keys, codes and prompts are never put there.
 """
 
+import random
 import re
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -143,7 +143,8 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
-    return "req_" + secrets.token_hex(12)
+    # Nothing rests on it being a secret, and the system's own random bytes cost 5 µs.
+    return f"req_{random.getrandbits(96):024x}"
 
 
 def _check_length(scope: Scope, bytes_max: int) -> None:

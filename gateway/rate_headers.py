@@ -6,16 +6,15 @@ also tell the day's tokens.
 """
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from gateway.gcra import WINDOW_S
 
 _DAY_S = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """One limit, what is left of it, and in how many ms all of it will be."""
 
     limit: int

@@ -1,15 +1,13 @@
 """A request that waits in line, as its worker knows it."""
 
 import asyncio
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.drain_rate import Estimate
 from gateway.errors import ApiError
 
 
-@dataclass(frozen=True, slots=True)
-class SlotAsk:
+class SlotAsk(NamedTuple):
     """What the line needs to know of a request.
 
     `charge` is what it costs its account in the order of the line: reserved tokens / weight.

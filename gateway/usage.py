@@ -1,8 +1,7 @@
 """What an answer cost, in the engine's own count. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 # OpenAI's chat, completions and embeddings say prompt and completion; Responses and Anthropic's
 # Messages say input and output.
@@ -12,8 +11,7 @@ _OUTPUT_NAMES = ("completion_tokens", "output_tokens")
 _BESIDE_INPUT = ("cache_creation_input_tokens", "cache_read_input_tokens")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one request: all prompts, all choices.
 
     `exact` says that the engine counted; otherwise the prompt is an estimate, and the output the
