@@ -5,12 +5,13 @@ next batch, so under load one round trip and one pair of system calls carry many
 (one EVALSHA through redis-py costs about 50 µs of a core by itself). Batches are written to one
 connection, below redis-py's pipeline, whose bookkeeping and deadline for each single answer cost
 more than the answers.
-There is never more than one batch under way: whoever sees an answer knows that everything sent
-before it has been executed.
+Two batches may be under way: Redis works on one while the worker makes the other. Answers come in
+the order of the calls.
 """
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from gateway.metrics import REDIS
 _LUA = Path(__file__).parent / "lua"
 # A batch of 256 scripts takes Redis about 3 ms, a fraction of the deadline.
 _BATCH_CALLS_MAX = 256
+_UNDER_WAY_MAX = 2
 # After a failure, calls are refused at once for this long instead of each waiting a deadline.
 _PAUSE_AFTER_FAILURE_S = 0.5
 
@@ -38,10 +40,18 @@ class _Call:
     keys: Sequence[str]
     args: Sequence[str | int] | Callable[[], Sequence[str | int]]
     answer: "asyncio.Future[Any]" = field(repr=False)
+    # Sent while no other call is unanswered.
+    alone: bool = False
 
     def wire(self, sha: str) -> tuple[str | int, ...]:
         args = self.args() if callable(self.args) else self.args
         return ("EVALSHA", sha, len(self.keys), *self.keys, *args)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    calls: list[_Call]
+    sent_at: float  # time.perf_counter
 
 
 class FlowRedis:
@@ -54,7 +64,7 @@ class FlowRedis:
     def __init__(self, url: str, *, deadline_s: float, clock: Callable[[], float]) -> None:
         self._connection: redis.Connection = redis.ConnectionPool.from_url(
             url,
-            # One deadline holds for a batch as a whole, see _execute.
+            # One deadline holds for a batch as a whole, see _read_batches.
             socket_timeout=None,
             socket_connect_timeout=deadline_s,
             # A script that takes a slot must not be sent twice: no retries below us.
@@ -67,19 +77,24 @@ class FlowRedis:
         self._round_trips = REDIS.labels("flow")
         self._shas: dict[str, str] = {}
         self._pending: list[_Call] = []
-        self._wake = asyncio.Event()
+        self._under_way: deque[_Batch] = deque()
+        self._wake = asyncio.Event()  # there are calls to send
+        self._room = asyncio.Event()  # a batch less is under way
+        self._answerable = asyncio.Event()  # a batch more is under way
         self._paused_until = 0.0
-        self._pump: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.available = False
 
     def start(self) -> None:
-        self._pump = asyncio.create_task(self._send_batches(), name="flow-redis")
+        for name, work in (("send", self._send_batches()), ("read", self._read_batches())):
+            self._tasks.append(asyncio.create_task(work, name=f"flow-redis-{name}"))
 
     async def close(self) -> None:
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
-        self._fail(self._take_batch(), FlowUnavailable("the gateway is stopping"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        calls = [call for batch in self._under_way for call in batch.calls]
+        self._fail([*calls, *self._pending], FlowUnavailable("the gateway is stopping"))
         await self._connection.disconnect()
 
     async def run(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
@@ -97,12 +112,12 @@ class FlowRedis:
 
         No call is unanswered at that moment, so the arguments may describe this worker's state.
         """
-        return await self._enqueue(_Call(script, keys, args, self._new_future()), first=True)
+        return await self._enqueue(_Call(script, keys, args, self._new_future(), alone=True))
 
-    async def _enqueue(self, call: _Call, *, first: bool = False) -> Any:
+    async def _enqueue(self, call: _Call) -> Any:
         if self._clock() < self._paused_until:
             raise FlowUnavailable("the flow Redis did not answer a moment ago")
-        if first:
+        if call.alone:
             self._pending.insert(0, call)
         else:
             self._pending.append(call)
@@ -119,74 +134,107 @@ class FlowRedis:
 
     async def _send_batches(self) -> None:
         while True:
-            if not self._pending:
-                self._wake.clear()
-                await self._wake.wait()
+            await self._until_sendable()
             batch = self._take_batch()
             try:
-                answers = await self._send(batch)
+                async with asyncio.timeout(self._deadline_s):
+                    if not self._connection.is_connected:
+                        await self._connection.connect()  # type: ignore[no-untyped-call]
+                    if not self._shas:
+                        await self._load_scripts()
+                    sent_at = time.perf_counter()
+                    await self._write([call.wire(self._shas[call.script]) for call in batch])
             except (RedisError, OSError, TimeoutError) as error:
-                self.available = False
-                self._paused_until = self._clock() + _PAUSE_AFTER_FAILURE_S
-                self._fail(batch + self._pending, FlowUnavailable(f"flow Redis: {error}"))
-                self._pending.clear()
-                continue
+                await self._break_off(error, batch)
             except asyncio.CancelledError:
                 self._fail(batch, FlowUnavailable("the gateway is stopping"))
                 raise
+            else:
+                self._under_way.append(_Batch(batch, sent_at))
+                self._answerable.set()
+
+    async def _until_sendable(self) -> None:
+        """Until there are calls, and room for another batch under way."""
+        while True:
+            if not self._pending:
+                self._wake.clear()
+                await self._wake.wait()
+            by_itself = self._pending[0].alone or not self._shas
+            if len(self._under_way) < (1 if by_itself else _UNDER_WAY_MAX):
+                return
+            self._room.clear()
+            await self._room.wait()
+
+    async def _read_batches(self) -> None:
+        while True:
+            if not self._under_way:
+                self._answerable.clear()
+                await self._answerable.wait()
+            batch = self._under_way[0]
+            left_s = batch.sent_at + self._deadline_s - time.perf_counter()
+            try:
+                async with asyncio.timeout(left_s):
+                    answers = [await self._read_answer() for _ in batch.calls]
+            except (RedisError, OSError, TimeoutError) as error:
+                await self._break_off(error, [])
+                continue
+            self._round_trips.observe(time.perf_counter() - batch.sent_at)
             self.available = True
-            for call, answer in zip(batch, answers, strict=True):
-                if call.answer.done():
-                    continue
-                if isinstance(answer, Exception):
-                    call.answer.set_exception(FlowUnavailable(f"{call.script}.lua: {answer}"))
-                else:
-                    call.answer.set_result(answer)
-            # Those who got an answer run before the next batch is made: its arguments may
-            # depend on what they do with it (see run_first).
+            self._hand_out(batch.calls, answers)
+            # It counts as under way until those who got an answer have run: arguments that are
+            # made then may depend on what they do with it (see run_first).
             await asyncio.sleep(0)
+            if self._under_way and self._under_way[0] is batch:
+                self._under_way.popleft()
+            self._room.set()
 
-    async def _send(self, batch: list[_Call]) -> list[Any]:
-        if not self._shas:
-            await self._load_scripts()
-        commands = [call.wire(self._shas[call.script]) for call in batch]
-        answers = await self._execute(commands)
-        missing = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if missing:  # Redis was restarted; what it did not know, it did not execute
-            await self._load_scripts()
-            again = await self._execute([commands[i] for i in missing])
-            for i, answer in zip(missing, again, strict=True):
-                answers[i] = answer
-        return answers
+    def _hand_out(self, calls: Sequence[_Call], answers: Sequence[Any]) -> None:
+        unknown = []
+        for call, answer in zip(calls, answers, strict=True):
+            if isinstance(answer, NoScriptError):  # what Redis did not know, it did not execute
+                unknown.append(call)
+            elif call.answer.done():
+                continue
+            elif isinstance(answer, Exception):
+                call.answer.set_exception(FlowUnavailable(f"{call.script}.lua: {answer}"))
+            else:
+                call.answer.set_result(answer)
+        if unknown:
+            self._shas = {}
+            self._pending[:0] = unknown
+            self._wake.set()
 
-    async def _execute(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
-        """Answers and refusals in the order of the commands."""
-        connection = self._connection
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                if not connection.is_connected:
-                    await connection.connect()  # type: ignore[no-untyped-call]
-                # hiredis's stubs ask for a tuple of one.
-                packed = b"".join([hiredis.pack_command(c) for c in commands])  # type: ignore[arg-type]
-                sent_at = time.perf_counter()
-                await connection.send_packed_command(packed, check_health=False)
-                answers = [await self._read_answer() for _ in commands]
-                self._round_trips.observe(time.perf_counter() - sent_at)
-                return answers
-        except BaseException:
-            # Answers may still come: this connection would give them to later calls.
-            await connection.disconnect(nowait=True)
-            raise
+    async def _break_off(self, error: Exception, unsent: Sequence[_Call]) -> None:
+        """Fails all that waits for an answer, and begins anew with the next call."""
+        self.available = False
+        self._paused_until = self._clock() + _PAUSE_AFTER_FAILURE_S
+        calls = [call for batch in self._under_way for call in batch.calls]
+        self._under_way.clear()
+        self._fail([*calls, *unsent, *self._pending], FlowUnavailable(f"flow Redis: {error}"))
+        self._pending.clear()
+        # Answers may still come: this connection would give them to later calls. A Redis that
+        # was restarted in between knows no script.
+        self._shas = {}
+        self._room.set()
+        await self._connection.disconnect(nowait=True)
+
+    async def _write(self, commands: Sequence[tuple[str | int, ...]]) -> None:
+        # hiredis's stubs ask for a tuple of one.
+        packed = b"".join([hiredis.pack_command(c) for c in commands])  # type: ignore[arg-type]
+        await self._connection.send_packed_command(packed, check_health=False)
 
     async def _read_answer(self) -> Any:
+        """An answer or a refusal."""
         try:
             return await self._connection.read_response()
         except ResponseError as error:
             return error
 
     async def _load_scripts(self) -> None:
+        """While nothing is under way: its answers would come first."""
         files = sorted(_LUA.glob("*.lua"))
-        shas = await self._execute([("SCRIPT", "LOAD", _with_include(file)) for file in files])
+        await self._write([("SCRIPT", "LOAD", _with_include(file)) for file in files])
+        shas = [await self._read_answer() for _ in files]
         for sha in shas:
             if isinstance(sha, Exception):
                 raise sha

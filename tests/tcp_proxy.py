@@ -1,0 +1,67 @@
+"""A TCP proxy between the gateway and its Redis: slow when told so, pointed elsewhere when told so.
+
+Runs in the test's own loop, on a free loopback port.
+"""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Self
+
+_PIECE_BYTES = 64 * 1024
+
+
+class TcpProxy:
+    def __init__(self, target_port: int) -> None:
+        self.delay_s = 0.0
+        self.port = 0
+        self._target_port = target_port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def fail_over_to(self, port: int) -> None:
+        """As an address that moves to another server: open connections break."""
+        self._target_port = port
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.close()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        for source, sink in ((reader, to_writer), (to_reader, writer)):
+            task = asyncio.create_task(self._pass_on(source, sink, writer, to_writer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *both: asyncio.StreamWriter
+    ) -> None:
+        self._writers.update(both)
+        with contextlib.suppress(OSError):
+            while piece := await source.read(_PIECE_BYTES):
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                sink.write(piece)
+                await sink.drain()
+        for writer in both:
+            writer.transport.abort()
+            self._writers.discard(writer)
