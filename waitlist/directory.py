@@ -43,6 +43,7 @@ from waitlist.standing import Standings
 from waitlist.terms import INVITE_LIFE_S_MAX, PLAN_DEFAULT
 from waitlist.tickets import TicketSigner
 from waitlist.transfers import Exports, Imports
+from waitlist.usage import UsageHistory
 from waitlist.watching import WatchBoard
 
 __all__ = ["INVITES_MAX", "INVITE_LIFE_S_MAX", "PLAN_DEFAULT", "Directory", "open_directory"]
@@ -73,6 +74,7 @@ class Directory:
         self.invites = Invites(ledger)
         self.redemptions = Redemptions(ledger)
         self.keys = Keys(ledger, tombstones)
+        self.usage = UsageHistory(ledger)
         self.accounts = Accounts(ledger, tombstones)
         self.entries = Entries(ledger, signer, rules)
         self.departures = Departures(ledger, self.entries)

@@ -4,14 +4,14 @@ A month of an account is one hash, with a field for each day and model, so that 
 45 bytes. Redis forgets a month by itself, 400 days after its last day.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 
 from waitlist import redis_keys
+from waitlist.acting_ledger import ActingLedger, moment
 from waitlist.errors import RequestMalformed
-from waitlist.ledger import Ledger
 
 DAYS_KEPT: Final = 400
 
@@ -59,18 +59,8 @@ class DayUsage:
 class UsageHistory:
     """Every method raises LedgerUnavailable or LedgerIncompatible as the directory's do."""
 
-    def __init__(
-        self, ledger_url: str, *, clock: Callable[[], float], deadline_s: float = 2.0
-    ) -> None:
-        """`clock` gives seconds since 1970.
-
-        Raises LedgerUnavailable when the URL is none of a Redis.
-        """
-        self._ledger = Ledger(ledger_url, deadline_s=deadline_s)
-        self._clock = clock
-
-    async def close(self) -> None:
-        await self._ledger.close()
+    def __init__(self, ledger: ActingLedger) -> None:
+        self._ledger = ledger
 
     async def add(self, writer: str, number: int, rows: Sequence[UsageRow]) -> None:
         """Adds a writer's batch, once for each number, however often it is sent.
@@ -103,7 +93,7 @@ class UsageHistory:
         """
         if not 1 <= days <= DAYS_KEPT:
             raise RequestMalformed(f"days must be from 1 to {DAYS_KEPT}.", param="days")
-        today = datetime.fromtimestamp(self._clock(), UTC).date()
+        today = moment(self._ledger.now_ms()).date()
         first = today - timedelta(days=days - 1)
         months = _months(first, today)
         rows = await self._ledger.run(

@@ -86,8 +86,8 @@ class LedgerKeys:
 class LedgerUsage:
     """The waitlist's usage history as `gateway.usage_sums.UsageLedger`."""
 
-    def __init__(self, ledger_url: str) -> None:
-        self._history = UsageHistory(ledger_url, clock=time.time, deadline_s=_LEDGER_DEADLINE_S)
+    def __init__(self, history: UsageHistory) -> None:
+        self._history = history
 
     async def add(self, writer: str, number: int, rows: Sequence[UsageRow]) -> None:
         try:
@@ -101,9 +101,6 @@ class LedgerUsage:
         except WaitlistError as error:
             raise UsageLedgerUnavailable(str(error)) from error
 
-    async def close(self) -> None:
-        await self._history.close()
-
 
 @dataclass(frozen=True, slots=True)
 class LedgerSide:
@@ -115,7 +112,7 @@ class LedgerSide:
     _board: WatchBoard
 
     def routes(self) -> APIRouter:
-        return build_router(self._directory, self._board)
+        return build_router(self._directory, self._board, caller_address=_caller_address)
 
     def work(self, authenticator: Authenticator) -> list[Work]:
         """What runs beside the routes; no chores where there is no line to join."""
@@ -150,9 +147,17 @@ async def open_ledger(settings: GatewaySettings) -> AsyncIterator[LedgerSide]:
         )
         feed = RevocationFeed(ledger_url, deadline_s=_LEDGER_DEADLINE_S)
         stack.push_async_callback(feed.close)
-        usage = LedgerUsage(ledger_url)
-        stack.push_async_callback(usage.close)
-        yield LedgerSide(LedgerKeys(directory, feed), usage, directory, directory.watch_board())
+        yield LedgerSide(
+            LedgerKeys(directory, feed),
+            LedgerUsage(directory.usage),
+            directory,
+            directory.watch_board(),
+        )
+
+
+def _caller_address(request: Request) -> str:
+    """As gateway.client_address believes trusted proxies."""
+    return str(request.scope["state"]["client_address"])
 
 
 def tell_waitlist_errors(app: FastAPI) -> None:

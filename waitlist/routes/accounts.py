@@ -1,9 +1,10 @@
 """What an account does with its own keys."""
 
-from datetime import datetime
+from dataclasses import asdict
+from datetime import date, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from waitlist.directory import Directory
@@ -12,6 +13,7 @@ from waitlist.keys import NAME_CHARS_MAX, OVERLAP_S_MAX
 from waitlist.records import OwnKey
 from waitlist.routes.bounded_route import BoundedRoute, StrictBody
 from waitlist.routes.credentials import account_key
+from waitlist.usage import DAYS_KEPT, DayUsage
 
 Name = Annotated[
     str, Field(max_length=NAME_CHARS_MAX, description="For your own records.", examples=["ci"])
@@ -58,6 +60,22 @@ class KeyResponse(BaseModel):
     current: bool = Field(description="Whether this request came with it.")
 
 
+class UsageCounts(BaseModel):
+    requests: int
+    prompt_tokens: int
+    output_tokens: int
+
+
+class DayUsageResponse(UsageCounts):
+    day: date = Field(description="In UTC.")
+    models: dict[str, UsageCounts]
+
+
+class UsageResponse(BaseModel):
+    account_id: str
+    days: list[DayUsageResponse] = Field(description="Latest first; days without use are left out.")
+
+
 class KeysResponse(BaseModel):
     account_id: str
     plan: str
@@ -79,6 +97,16 @@ def build_router(directory: Directory) -> APIRouter:
                 for key in await directory.keys.of_account(caller.account_id)
             ],
         )
+
+    @router.get("/keys/usage", summary="What the account used, by day", responses=_REFUSALS)
+    async def usage(
+        request: Request,
+        days: Annotated[int, Query(ge=1, le=DAYS_KEPT, description="Up to today.")] = 30,
+    ) -> UsageResponse:
+        """All keys of the account together. What runs now is in it a second after its end."""
+        caller = await account_key(request, directory)
+        used = await directory.usage.usage_of(caller.account_id, days)
+        return UsageResponse(account_id=caller.account_id, days=[_day_response(d) for d in used])
 
     @router.post("/keys", status_code=201, summary="Make a further key", responses=_REFUSALS)
     async def make_key(
@@ -123,6 +151,14 @@ def build_router(directory: Directory) -> APIRouter:
         await directory.acting_as(caller.account_id).erase_account(caller.account_id)
 
     return router
+
+
+def _day_response(used: DayUsage) -> DayUsageResponse:
+    return DayUsageResponse(
+        day=used.day,
+        models={model: UsageCounts(**asdict(one)) for model, one in used.by_model.items()},
+        **asdict(used.total),
+    )
 
 
 def _key_response(key: OwnKey, now: datetime, current_key_id: str) -> KeyResponse:

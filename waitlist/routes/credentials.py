@@ -1,4 +1,6 @@
-"""Keys and tickets in headers."""
+"""Who asks: keys and tickets in headers, and from where."""
+
+from collections.abc import Callable
 
 from fastapi import Request
 
@@ -7,6 +9,13 @@ from waitlist.directory import Directory
 from waitlist.errors import AdminKeyInvalid, KeyMissing, TicketInvalid
 from waitlist.records import KeyRecord
 from waitlist.tickets import Ticket
+
+CallerAddress = Callable[[Request], str]
+
+
+def socket_address(request: Request) -> str:
+    """The other end of the connection; empty where there is none."""
+    return request.client.host if request.client else ""
 
 
 async def account_key(request: Request, directory: Directory) -> KeyRecord:

@@ -12,7 +12,7 @@ from waitlist.entries import JoinRequest
 from waitlist.errors import WatchersFull
 from waitlist.proof_of_work import PROOF_CHARS_MAX
 from waitlist.routes.bounded_route import BoundedRoute, StrictBody
-from waitlist.routes.credentials import ticket_of
+from waitlist.routes.credentials import CallerAddress, ticket_of
 from waitlist.routes.status_stream import StatusStream
 from waitlist.standing import PublicState, Standing, public_state
 from waitlist.terms import NOTE_CHARS_MAX
@@ -102,14 +102,18 @@ _TICKET_REFUSALS: dict[int | str, dict[str, str]] = {
 }
 
 
-def build_router(directory: Directory, board: WatchBoard) -> APIRouter:
+def build_router(
+    directory: Directory, board: WatchBoard, caller_address: CallerAddress
+) -> APIRouter:
     router = APIRouter(prefix="/waitlist", route_class=BoundedRoute, tags=["waitlist"])
-    _add_joining(router, directory, board)
+    _add_joining(router, directory, board, caller_address)
     _add_watching(router, directory, board)
     return router
 
 
-def _add_joining(router: APIRouter, directory: Directory, board: WatchBoard) -> None:
+def _add_joining(
+    router: APIRouter, directory: Directory, board: WatchBoard, caller_address: CallerAddress
+) -> None:
     @router.get("/challenge", summary="A challenge to solve before joining")
     async def challenge(response: Response) -> dict[str, Any]:
         """As ALTCHA's widget reads it. Empty where no proof of work is wanted."""
@@ -138,7 +142,7 @@ def _add_joining(router: APIRouter, directory: Directory, board: WatchBoard) -> 
                 note=body.note,
                 consent=body.consent,
             ),
-            network=request.client.host if request.client else "",
+            network=caller_address(request),
             proof=proof,
         )
         standing = await board.standings.of_new(joined)

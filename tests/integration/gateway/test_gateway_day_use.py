@@ -20,6 +20,9 @@ from gateway.usage import Usage
 from gateway.usage_sums import UsageLedgerUnavailable
 from tests.plans_file import plan
 from tests.redis_server import RedisServer
+from waitlist.acting_ledger import ActingLedger
+from waitlist.ledger import Ledger
+from waitlist.usage import UsageHistory
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +44,9 @@ class CountingUsage(LedgerUsage):
 class Worker:
     def __init__(self, flow: FlowRedis, ledger: RedisServer) -> None:
         self.flow = flow
-        self.usage = CountingUsage(ledger.url)
+        self._ledger = Ledger(ledger.url, deadline_s=2.0)
+        acting = ActingLedger(self._ledger, clock=time.time, actor="tests")
+        self.usage = CountingUsage(UsageHistory(acting))
         self.limits = Limits(
             flow,
             self.usage,
@@ -65,7 +70,7 @@ class Worker:
         self._books.cancel()
         await asyncio.gather(self._books, return_exceptions=True)
         await self.limits.close()
-        await self.usage.close()
+        await self._ledger.close()
 
 
 @pytest.fixture

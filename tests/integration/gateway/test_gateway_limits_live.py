@@ -1,7 +1,6 @@
 """Plans, limits and usage through the real gateway processes."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL
 from waitlist.directory import Directory
-from waitlist.usage import UsageHistory
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +68,6 @@ async def test_a_days_budget_ends_in_429_and_the_use_is_in_the_ledger(
     start_gateway: Callable[..., GatewayProcess],
     directory: Directory,
     api_key: str,
-    ledger_server: RedisServer,
     tmp_path: Path,
 ) -> None:
     plans_file = write_plans(tmp_path / "plans", tokens_per_day=2_000)
@@ -88,14 +85,16 @@ async def test_a_days_budget_ends_in_429_and_the_use_is_in_the_ledger(
         assert served
         record = await directory.find_key(api_key)
         assert record is not None
-        history = UsageHistory(ledger_server.url, clock=time.time)
         while True:
-            days = await history.usage_of(record.account_id, 2)
+            days = await directory.usage.usage_of(record.account_id, 2)
             if sum(day.total.requests for day in days) == served:
                 break
             await asyncio.sleep(0.02)
         assert {model for day in days for model in day.by_model} == {MODEL}
-        await history.close()
+        told = (await client.get("/keys/usage?days=2")).json()
+        assert told["account_id"] == record.account_id
+        assert sum(day["requests"] for day in told["days"]) == served
+        assert told["days"][0]["models"][MODEL]["prompt_tokens"] > 0
 
 
 async def test_a_request_for_no_model_of_ours_charges_nothing(

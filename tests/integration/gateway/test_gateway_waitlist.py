@@ -108,6 +108,30 @@ async def test_from_joining_to_a_chat(
         assert secret not in gate.log
 
 
+async def test_joins_count_for_the_network_that_a_trusted_proxy_names(
+    start_gateway: Callable[..., GatewayProcess],
+) -> None:
+    settings = {
+        "waitlist_secret": SECRET,
+        "join_proof_cost": 0,
+        "joins_per_network_hour": 1,
+        "trusted_proxies": "127.0.0.0/8",
+    }
+    async with (
+        start_gateway(**settings) as gateway,
+        httpx.AsyncClient(base_url=gateway.url) as client,
+    ):
+
+        async def join(email: str, address: str) -> int:
+            headers = {"x-forwarded-for": address}
+            body = {"email": email}
+            return (await client.post("/waitlist/join", json=body, headers=headers)).status_code
+
+        assert await join("ada@example.com", "192.0.2.7") == 201
+        assert await join("bob@example.com", "198.51.100.7") == 201, "another network"
+        assert await join("eve@example.com", "192.0.2.8") == 429, "the first one's network"
+
+
 async def test_errors_have_the_gates_shape_and_say_when_to_come_back(
     gate: GatewayProcess, operators: Directory, ledger_server: RedisServer
 ) -> None:

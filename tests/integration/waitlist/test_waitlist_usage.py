@@ -9,7 +9,9 @@ import redis
 
 from tests.redis_server import RedisServer
 from waitlist import redis_keys
+from waitlist.acting_ledger import ActingLedger
 from waitlist.errors import LedgerUnavailable, RequestMalformed
+from waitlist.ledger import Ledger
 from waitlist.usage import DayUsage, UsageHistory, UsageSum
 
 pytestmark = pytest.mark.integration
@@ -21,9 +23,13 @@ NOON_S = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 
 @pytest.fixture
 async def history(ledger_server: RedisServer) -> AsyncIterator[UsageHistory]:
-    made = UsageHistory(ledger_server.url, clock=lambda: NOON_S, deadline_s=30)
-    yield made
-    await made.close()
+    ledger = Ledger(ledger_server.url, deadline_s=30)
+    yield history_of(ledger)
+    await ledger.close()
+
+
+def history_of(ledger: Ledger) -> UsageHistory:
+    return UsageHistory(ActingLedger(ledger, clock=lambda: NOON_S, actor="tests"))
 
 
 async def test_sums_grow_by_account_day_and_model(history: UsageHistory) -> None:
@@ -87,7 +93,8 @@ async def test_what_was_acknowledged_survives_kill_9_and_a_repetition_after_it(
 
 
 async def test_a_ledger_that_is_gone_is_told(ledger_server: RedisServer) -> None:
-    history = UsageHistory(ledger_server.url, clock=lambda: NOON_S, deadline_s=0.5)
+    ledger = Ledger(ledger_server.url, deadline_s=0.5)
+    history = history_of(ledger)
     ledger_server.kill()
     with pytest.raises(LedgerUnavailable):
         await history.add("w", 1, [("alice", DAY, "m", 1, 1, 1)])
@@ -95,7 +102,7 @@ async def test_a_ledger_that_is_gone_is_told(ledger_server: RedisServer) -> None
         await history.tokens_used("alice", DAY)
     with pytest.raises(LedgerUnavailable):
         await history.usage_of("alice", 7)
-    await history.close()
+    await ledger.close()
 
 
 async def test_a_month_is_forgotten_400_days_after_its_last_day(
