@@ -15,6 +15,9 @@ from rich.table import Table as RichTable
 from loadtests.machine import Machine, load_average, read_machine
 from loadtests.percentiles import median
 
+# What of a run is told as it ends.
+_NAMES_OF_A_RUN = ("kind", "target", "workload", "concurrency", "state", "stream")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -76,9 +79,16 @@ class Recorder:
         return self.folder / f"{self.stem}.json"
 
     def add(self, **run: Any) -> None:
-        """Append one run with the load average now, and write the file."""
+        """Append one run with the load average now, write the file, and tell how far it is."""
         self.runs.append({**run, "load_average_after": load_average()})
         self.write()
+        what = " ".join(str(run[name]) for name in _NAMES_OF_A_RUN if name in run)
+        elapsed_s = (datetime.now(UTC) - self.started_at).total_seconds()
+        print(
+            f"{self.bench}: {elapsed_s:4.0f} s, run {len(self.runs)} done: {what}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def fact(self, name: str, value: Any) -> None:
         """Set something that holds for the whole bench, and write the file."""
