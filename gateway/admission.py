@@ -56,6 +56,14 @@ class Slot(NamedTuple):
     granted_at: float  # time.perf_counter
 
 
+class LineLoad(NamedTuple):
+    """All lines together. `wait_s`: how long who comes now waits (p50); 0 where nobody does."""
+
+    capacity_slots: int
+    demand_slots: int
+    wait_s: float
+
+
 class Admission:
     def __init__(
         self,
@@ -83,6 +91,16 @@ class Admission:
     @property
     def lines(self) -> tuple[PoolLine, ...]:
         return tuple(self._lines.values())
+
+    @property
+    def load(self) -> LineLoad:
+        """As of the last heartbeat, over all workers and gateways."""
+        waits = (line.wait_s for line in self.lines if line.waiting_everywhere)
+        return LineLoad(
+            sum(r.slots for pool in self._capacity.view.pools() for r in pool.running),
+            sum(sum(line.slots_used.values()) + line.waiting_everywhere for line in self.lines),
+            max(waits, default=0.0),
+        )
 
     async def enter(self, pool: Pool, ask: SlotAsk, *, avoid: str = "-") -> Ticket:
         """A ticket, granted at once where a slot is free and nobody waits.

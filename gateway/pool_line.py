@@ -34,7 +34,7 @@ _KEPT_AFTER_DEATH_MS = 30_000
 # A place outlives the moment at which its caller was told to come back by so much.
 _KEPT_BEYOND_RETRY_S = 10
 # What a caller is told when nobody knows yet how fast the line drains.
-_RETRY_AFTER_UNKNOWN_S = 10
+_WAIT_UNKNOWN_S = 10.0
 _ENDED = -1
 
 
@@ -186,12 +186,15 @@ class PoolLine:
             self.tickets.remove(ticket)
             ticket.tell(Granted(replica_id))
 
-    def retry_after_s(self) -> int:
-        """When somebody who came now would be served, within what SDKs honour."""
+    @property
+    def wait_s(self) -> float:
+        """When somebody who came now would be served."""
         estimate = self.drain.estimate(self.waiting_everywhere)
-        if estimate is None:
-            return _RETRY_AFTER_UNKNOWN_S
-        return max(1, min(RETRY_AFTER_S_MAX, round(estimate.p50_s)))
+        return _WAIT_UNKNOWN_S if estimate is None else estimate.p50_s
+
+    def retry_after_s(self) -> int:
+        """The same within what SDKs honour."""
+        return max(1, min(RETRY_AFTER_S_MAX, round(self.wait_s)))
 
     # Heartbeats -------------------------------------------------------------------------------
 

@@ -59,6 +59,9 @@ class NumberedDoor:
         with as_waitlist_errors():
             return int(await self._client.get(WAITING) or 0)
 
+    async def is_paused(self) -> bool:
+        return False
+
     async def release(self, count: int, decision_id: str) -> int:
         self._maybe_die("decided")
         keys = [f"{TAG}door:{decision_id}", WAITING, LET_IN]
@@ -84,7 +87,14 @@ class StoredGauge:
     async def read(self) -> ServingLoad:
         with as_waitlist_errors():
             capacity = float(await self._client.get(CAPACITY) or 0)
-        return ServingLoad(capacity, 0.0, "", NewcomerUse(1000, 1000.0, 1.0))
+        return ServingLoad(capacity, 0.0, "")
+
+
+class KnownNewcomers:
+    """A thousand people who asked next to nothing."""
+
+    async def read(self) -> NewcomerUse:
+        return NewcomerUse(1000, 1000.0, 1.0)
 
 
 async def main(url: str, die_at: str) -> None:
@@ -94,6 +104,7 @@ async def main(url: str, die_at: str) -> None:
             store=ReleaseStore(ledger),
             gauge=StoredGauge(client),
             door=NumberedDoor(client, die_at),
+            newcomers=KnownNewcomers(),
             learner=ActivationLearner(ledger, invite_life_s=7 * 86_400.0),
             policy=SizingPolicy(batch_max=20),
             times=TIMES,

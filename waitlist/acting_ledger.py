@@ -17,6 +17,11 @@ class ActingLedger:
         self._clock = clock
         self.actor = actor
 
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger itself, for what names its own actor."""
+        return self._ledger
+
     def acting_as(self, actor: str) -> "ActingLedger":
         return ActingLedger(self._ledger, clock=self._clock, actor=actor)
 

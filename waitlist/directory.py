@@ -13,15 +13,18 @@ from datetime import datetime
 from waitlist import tokens
 from waitlist.accounts import Accounts
 from waitlist.acting_ledger import ActingLedger, moment
+from waitlist.activation_learner import ActivationLearner
 from waitlist.admins import Admins
 from waitlist.campaigns import Campaigns
 from waitlist.delivery import Delivery
 from waitlist.departures import Departures
 from waitlist.entries import Entries
+from waitlist.first_requests import FirstRequests
 from waitlist.invites import INVITES_MAX, Invites, invite_id_of
 from waitlist.keys import Keys
 from waitlist.ledger import Ledger
 from waitlist.messages import redeem_link
+from waitlist.newcomer_use import NewcomerMeter
 from waitlist.outbox import Outbox
 from waitlist.overview import Overview
 from waitlist.proof_of_work import ProofOfWork
@@ -35,7 +38,11 @@ from waitlist.records import (
     Revocation,
 )
 from waitlist.redemptions import Redemptions
-from waitlist.releases import Releases
+from waitlist.release_controller import ControllerTimes, ReleaseController, ServingGauge
+from waitlist.release_door import LineDoor
+from waitlist.release_sizing import SizingPolicy
+from waitlist.release_store import ReleaseStore
+from waitlist.releases import INVITE_LIFE_S_DEFAULT, Releases
 from waitlist.revocations import Tombstones
 from waitlist.schedules import Schedules
 from waitlist.settings import WaitlistSettings
@@ -75,6 +82,7 @@ class Directory:
         self.redemptions = Redemptions(ledger)
         self.keys = Keys(ledger, tombstones)
         self.usage = UsageHistory(ledger)
+        self.first_requests = FirstRequests(ledger)
         self.accounts = Accounts(ledger, tombstones)
         self.entries = Entries(ledger, signer, rules)
         self.departures = Departures(ledger, self.entries)
@@ -111,6 +119,21 @@ class Directory:
             self.entries,
             Standings(self._ledger),
             watchers_max=self._settings.watchers_max,
+        )
+
+    def release_controller(self, gauge: ServingGauge) -> ReleaseController:
+        """Automatic release of this line, as far as the gauge says that there is room."""
+        acting = self.acting_as("release")
+        store = ReleaseStore(self._ledger.ledger)
+        return ReleaseController(
+            store=store,
+            gauge=gauge,
+            door=LineDoor(acting.overview, acting.releases),
+            newcomers=NewcomerMeter(self._ledger, self.usage, store),
+            learner=ActivationLearner(self._ledger.ledger, invite_life_s=INVITE_LIFE_S_DEFAULT),
+            policy=SizingPolicy(target_use=self._settings.release_target_use),
+            times=ControllerTimes(),
+            clock=self._clock,
         )
 
     async def erase_account(self, account_id: str) -> BranchRevocation:

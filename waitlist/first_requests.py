@@ -5,17 +5,20 @@ nothing changes.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from waitlist import redis_keys
-from waitlist.ledger import Ledger
+from waitlist.acting_ledger import ActingLedger
 
+# Release sizing looks at 1,000 days of one person, three a person at most; some have hours behind
+# them.
+LATEST_KEPT: Final = 2_000
 _ACCOUNTS_PER_CALL = 100
 
 
 class FirstRequests:
-    def __init__(self, ledger: Ledger, *, actor: str) -> None:
+    def __init__(self, ledger: ActingLedger) -> None:
         self._ledger = ledger
-        self._actor = actor
 
     async def note(self, first_at_ms: Mapping[str, int]) -> int:
         """Account id -> time of its first request, ms. Returns how many were new.
@@ -28,7 +31,14 @@ class FirstRequests:
             page = rows[start : start + _ACCOUNTS_PER_CALL]
             new += await self._ledger.run(
                 "note_first_requests",
-                [redis_keys.AUDIT, *(redis_keys.account(account_id) for account_id, _ in page)],
-                [self._actor, redis_keys.ACCOUNT_PREFIX, *(at_ms for _, at_ms in page)],
+                [
+                    redis_keys.AUDIT,
+                    redis_keys.LATEST_PEOPLE,
+                    *(redis_keys.account(account_id) for account_id, _ in page),
+                ],
+                [
+                    *(self._ledger.actor, redis_keys.ACCOUNT_PREFIX, LATEST_KEPT),
+                    *(at_ms for _, at_ms in page),
+                ],
             )
         return new

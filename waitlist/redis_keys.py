@@ -235,8 +235,11 @@ RELEASE_LAST_TOKEN = "fg:{ledger}:release-last-token"  # noqa: S105 - a fencing 
 RELEASE_OPEN_DECISION = "fg:{ledger}:release-open-decision"
 RELEASE_DECISIONS = "fg:{ledger}:release-decisions"
 
-# Hash: what operators set (paused, begins_at_s, from_hour, until_hour, batch_max), each JSON.
+# Hash: what operators set (begins_at_s, from_hour, until_hour, batch_max), each JSON.
 RELEASE_CONTROL = "fg:{ledger}:release-control"
+
+# Sorted set: the latest accounts with a request, by the time of their first, ms.
+LATEST_PEOPLE = "fg:{ledger}:latest-people"
 
 # Hash: hour since 1970 -> `<sum of demand, slots> <samples> <people in>`.
 RELEASE_HOURS = "fg:{ledger}:release-hours"

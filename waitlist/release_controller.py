@@ -11,15 +11,13 @@ import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Protocol
 
 from waitlist.activation_learner import ActivationLearner
 from waitlist.errors import GaugeUnavailable, WaitlistError
 from waitlist.release_record import ReleaseControl, ReleaseDecision
 from waitlist.release_sizing import NewcomerUse, ReleaseInputs, SizingPolicy, size_batch
 from waitlist.release_store import Lease, ReleaseState, ReleaseStore
-
-NO_NEWCOMERS: Final = NewcomerUse(0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +26,19 @@ class ServingLoad:
 
     `capacity_slots`: slots of all replicas that run. `demand_slots`: slots in use and callers who
     wait for one. `overload`: what is too much (callers refused, a long wait), empty where nothing
-    is. `newcomers`: as release_sizing.NewcomerUse says; zeros where accounts cannot be told apart.
+    is.
     """
 
     capacity_slots: float
     demand_slots: float
     overload: str
-    newcomers: NewcomerUse
+
+
+class Newcomers(Protocol):
+    """Measures what new people ask; waitlist.newcomer_use."""
+
+    async def read(self) -> NewcomerUse:
+        """See release_sizing; zeros while nothing is known. Raises WaitlistError."""
 
 
 class ServingGauge(Protocol):
@@ -49,6 +53,9 @@ class Door(Protocol):
 
     async def people_waiting(self) -> int:
         """How many could be let in now. Raises WaitlistError."""
+
+    async def is_paused(self) -> bool:
+        """Whether operators have paused letting people in. Raises WaitlistError."""
 
     async def release(self, count: int, decision_id: str) -> int:
         """Lets the first `count` of the line in; returns how many that were, all calls together.
@@ -78,6 +85,7 @@ class ReleaseController:
         store: ReleaseStore,
         gauge: ServingGauge,
         door: Door,
+        newcomers: Newcomers,
         learner: ActivationLearner,
         policy: SizingPolicy,
         times: ControllerTimes,
@@ -87,6 +95,7 @@ class ReleaseController:
         self._store = store
         self._gauge = gauge
         self._door = door
+        self._newcomers = newcomers
         self._learner = learner
         self._policy = policy
         self._times = times
@@ -131,7 +140,7 @@ class ReleaseController:
         self._lease = lease
         now_s = self._clock()
         if state.open_decision is not None:
-            if not state.control.paused:
+            if not await self._door.is_paused():
                 await self._carry_out(state.open_decision)
             return
         if now_s >= self._sample_at_s:
@@ -149,9 +158,12 @@ class ReleaseController:
     async def _decide(self, lease: Lease, now_s: float) -> None:
         await self._learner.read_on()
         load = await self._read_gauge()
-        waiting = await self._door.people_waiting()
+        waiting, paused = await self._door.people_waiting(), await self._door.is_paused()
         state = await self._store.read()
-        decision = self._decision(lease, now_s, load, waiting, state)
+        newcomers = await self._newcomers.read()
+        refusal = "paused" if paused else state.control.refusal(now_s)
+        inputs = self._inputs(now_s, load, waiting, newcomers, state)
+        decision = self._decision(lease, inputs, state, refusal)
         self._decide_at_s = now_s + self._times.decide_every_s
         noted = await self._store.note_decision(lease, decision, self._learner.to_json())
         if noted and decision.batch:
@@ -161,27 +173,35 @@ class ReleaseController:
         released = await self._door.release(decision.batch, decision.decision_id)
         await self._store.close_decision(decision, released, self._clock())
 
-    def _decision(
-        self, lease: Lease, now_s: float, load: ServingLoad, waiting: int, state: ReleaseState
-    ) -> ReleaseDecision:
+    def _inputs(
+        self,
+        now_s: float,
+        load: ServingLoad,
+        waiting: int,
+        newcomers: NewcomerUse,
+        state: ReleaseState,
+    ) -> ReleaseInputs:
         invited, redeemed = self._learner.counts(now_s)
-        inputs = ReleaseInputs(
+        return ReleaseInputs(
             at_s=now_s,
             capacity_slots=load.capacity_slots,
             overload=load.overload,
             hours=state.hours,
             people_in=self._learner.people_in,
             people_waiting=waiting,
-            newcomers=load.newcomers,
+            newcomers=newcomers,
             invited=invited,
             redeemed=redeemed,
         )
+
+    def _decision(
+        self, lease: Lease, inputs: ReleaseInputs, state: ReleaseState, refusal: str
+    ) -> ReleaseDecision:
         sizing = size_batch(inputs, _policy_now(self._policy, state.control))
-        refusal = state.control.refusal(now_s)
         return ReleaseDecision(
             decision_id=f"auto_{lease.token}_{secrets.token_hex(6)}",
             leader=lease.token,
-            at_s=now_s,
+            at_s=inputs.at_s,
             batch=0 if refusal else sizing.batch,
             reason=refusal or sizing.reason,
             target_use=self._policy.target_use,
@@ -193,7 +213,7 @@ class ReleaseController:
         try:
             return await self._gauge.read()
         except GaugeUnavailable as error:
-            return ServingLoad(0.0, 0.0, f"serving is not known: {error}", NO_NEWCOMERS)
+            return ServingLoad(0.0, 0.0, f"serving is not known: {error}")
 
     async def _give_back(self) -> None:
         if self._lease is not None:

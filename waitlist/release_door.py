@@ -1,19 +1,23 @@
 """The waitlist's line as automatic release's door: a decision is a batch of the same id."""
 
-from waitlist.directory import Directory
+from waitlist.overview import Overview
+from waitlist.releases import Releases
 
 
 class LineDoor:
-    def __init__(self, directory: Directory) -> None:
-        """Needs a directory with a line (settings)."""
-        self._directory = directory
+    def __init__(self, overview: Overview, releases: Releases) -> None:
+        self._overview = overview
+        self._releases = releases
 
     async def people_waiting(self) -> int:
-        overview = await self._directory.overview.line()
+        overview = await self._overview.line()
         return overview.in_line - overview.pending
 
+    async def is_paused(self) -> bool:
+        return "releasing" in (await self._overview.line()).paused
+
     async def release(self, count: int, decision_id: str) -> int:
-        batch = await self._directory.releases.release(
+        batch = await self._releases.release(
             count, reason="automatic", batch_id=f"batch_{decision_id}"
         )
         return batch.released

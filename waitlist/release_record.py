@@ -21,9 +21,11 @@ HOURS_A_DAY: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class ReleaseControl:
-    """What operators set. Hours are UTC; `until_hour` below `from_hour` means past midnight."""
+    """What operators set beside the pause of all releasing.
 
-    paused: bool = False
+    Hours are UTC; `until_hour` below `from_hour` means past midnight.
+    """
+
     begins_at_s: float | None = None
     from_hour: int | None = None
     until_hour: int | None = None
@@ -31,8 +33,6 @@ class ReleaseControl:
 
     def refusal(self, at_s: float) -> str:
         """Why nobody may be let in at this time; empty where somebody may."""
-        if self.paused:
-            return "paused"
         if self.begins_at_s is not None and at_s < self.begins_at_s:
             return f"begins at {datetime.fromtimestamp(self.begins_at_s, UTC):%Y-%m-%d %H:%M} UTC"
         if self.from_hour is None or self.until_hour is None:

@@ -56,6 +56,18 @@ class WaitlistSettings(BaseSettings):
         100, ge=0, description="Joins that somebody is moved ahead for each referral that counts."
     )
     referrals_max: int = Field(5, ge=0, description="Referrals that count for one person.")
+    release_automatic: bool = Field(
+        False,
+        description="Let people in by itself, as far as the engines have room. One gateway worker "
+        "leads; `floodgate release decisions` shows each decision with its arithmetic.",
+    )
+    release_target_use: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of the engines' slots that people let in automatically may fill at the "
+        "busiest hour.",
+    )
     watchers_max: int = Field(
         5000, ge=1, description="Status streams that one gateway worker keeps open."
     )

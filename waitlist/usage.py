@@ -15,6 +15,9 @@ from waitlist.errors import RequestMalformed
 
 DAYS_KEPT: Final = 400
 
+# The account under which the use of all accounts is added up, by day and model.
+EVERYBODY: Final = "everybody"
+
 _EPOCH = date(1970, 1, 1)
 # A batch is sent again for as long as its writer lives and the ledger is gone; a day is far beyond
 # what a ledger is gone for.
@@ -70,7 +73,7 @@ class UsageHistory:
         """
         keys = [redis_keys.usage_batch(writer)]
         args: list[str | int] = [number, _BATCH_REMEMBERED_S]
-        for account_id, day, model, requests, prompt_tokens, output_tokens in rows:
+        for account_id, day, model, requests, prompt_tokens, output_tokens in _with_totals(rows):
             at = _EPOCH + timedelta(days=day)
             keys.append(redis_keys.usage(account_id, _month(at)))
             args += (_field_start(at) + model, requests, prompt_tokens, output_tokens)
@@ -84,6 +87,15 @@ class UsageHistory:
             "read_usage", [redis_keys.usage(account_id, _month(at))], [_field_start(at)]
         )
         return sum(_sum(text).tokens for _, _, text in rows)
+
+    async def tokens_between(self, account_id: str, first: int, last: int) -> int:
+        """The same over UTC days, both included."""
+        start, end = _EPOCH + timedelta(days=first), _EPOCH + timedelta(days=last)
+        months = _months(start, end)
+        keys = [redis_keys.usage(account_id, month) for month in months]
+        rows = await self._ledger.run("read_usage", keys, [""])
+        days = ((date.fromisoformat(f"{months[int(n) - 1]}-{f[:2]}"), text) for n, f, text in rows)
+        return sum(_sum(text).tokens for day, text in days if start <= day <= end)
 
     async def usage_of(self, account_id: str, days: int) -> list[DayUsage]:
         """The last `days` UTC days up to today, latest first; days without use are left out.
@@ -106,6 +118,18 @@ class UsageHistory:
             if first <= day <= today:
                 found.setdefault(day, DayUsage(day)).by_model[model] = _sum(text)
         return [found[day] for day in sorted(found, reverse=True)]
+
+
+def _with_totals(rows: Sequence[UsageRow]) -> list[UsageRow]:
+    totals: dict[tuple[int, str], list[int]] = {}
+    for _, day, model, *counts in rows:
+        total = totals.setdefault((day, model), [0, 0, 0])
+        totals[day, model] = [a + b for a, b in zip(total, counts, strict=True)]
+    everybody: list[UsageRow] = [
+        (EVERYBODY, day, model, requests, prompt, output)
+        for (day, model), (requests, prompt, output) in totals.items()
+    ]
+    return [*rows, *everybody]
 
 
 def _month(day: date) -> str:

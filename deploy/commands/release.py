@@ -1,4 +1,7 @@
-"""release: automatic release, its decisions, pause and schedule, and a launch played through."""
+"""release: automatic release, its decisions and schedule, and a launch played through.
+
+It is paused as all releasing is: `floodgate waitlist pause releasing`.
+"""
 
 import json
 from datetime import datetime
@@ -35,20 +38,6 @@ def decisions(
             typer.echo(describe(one))
     if not recorded:
         typer.echo("Nothing was decided yet.", err=True)
-
-
-@app.command()
-def pause() -> None:
-    """Let nobody in automatically until `resume`. What was set by `schedule` stays."""
-    _change(paused=True)
-    typer.echo("Automatic release is paused.")
-
-
-@app.command()
-def resume() -> None:
-    """Take up automatic release again."""
-    _change(paused=False)
-    typer.echo("Automatic release goes on.")
 
 
 @app.command()

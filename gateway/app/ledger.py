@@ -5,7 +5,7 @@ The only module of this package that imports waitlist.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
+from gateway.admission import LineLoad
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
 from gateway.error_handlers import render_told_error
 from gateway.metrics import REDIS
@@ -21,7 +22,9 @@ from gateway.settings import GatewaySettings
 from gateway.usage_sums import UsageLedgerUnavailable, UsageRow
 from waitlist import chores, tokens
 from waitlist.directory import Directory, open_directory
-from waitlist.errors import LedgerUnavailable, WaitlistError
+from waitlist.errors import GaugeUnavailable, LedgerUnavailable, WaitlistError
+from waitlist.first_requests import FirstRequests
+from waitlist.release_controller import ServingLoad
 from waitlist.revocation_feed import RevocationFeed
 from waitlist.routes import build_router
 from waitlist.settings import WaitlistSettings
@@ -32,6 +35,11 @@ log = structlog.get_logger(__name__)
 
 # A write with an fsync takes a millisecond; two seconds is a disk in trouble.
 _LEDGER_DEADLINE_S = 2.0
+
+# Nobody is let in while callers wait longer: half of what people take for broken.
+_OVERLOAD_WAIT_S = 5.0
+# About 100 bytes each; telling one again costs a call and changes nothing.
+_TOLD_MAX = 100_000
 
 Work = tuple[str, Coroutine[Any, Any, None]]
 
@@ -86,14 +94,23 @@ class LedgerKeys:
 class LedgerUsage:
     """The waitlist's usage history as `gateway.usage_sums.UsageLedger`."""
 
-    def __init__(self, history: UsageHistory) -> None:
+    def __init__(self, history: UsageHistory, first_requests: FirstRequests) -> None:
         self._history = history
+        self._first_requests = first_requests
+        # Accounts that the ledger knows to have made a request.
+        self._told: set[str] = set()
 
     async def add(self, writer: str, number: int, rows: Sequence[UsageRow]) -> None:
+        now_ms = round(time.time() * 1000)
         try:
             await self._history.add(writer, number, rows)
-        except WaitlistError as error:
+            if new := {row.account_id: now_ms for row in rows if row.account_id not in self._told}:
+                await self._first_requests.note(new)
+        except WaitlistError as error:  # the batch comes again, and counts once
             raise UsageLedgerUnavailable(str(error)) from error
+        if len(self._told) > _TOLD_MAX:
+            self._told.clear()
+        self._told.update(new)
 
     async def tokens_used(self, account_id: str, day: int) -> int:
         try:
@@ -102,26 +119,49 @@ class LedgerUsage:
             raise UsageLedgerUnavailable(str(error)) from error
 
 
+class _EngineGauge:
+    """The line's load as the waitlist's ServingGauge."""
+
+    def __init__(self, load: Callable[[], LineLoad | None]) -> None:
+        self._load = load
+
+    async def read(self) -> ServingLoad:
+        load = self._load()
+        if load is None:
+            raise GaugeUnavailable("the flow Redis does not answer")
+        overload = ""
+        if load.wait_s > _OVERLOAD_WAIT_S:
+            overload = f"who comes now waits {load.wait_s:.0f} s"
+        return ServingLoad(load.capacity_slots, load.demand_slots, overload)
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerSide:
     """Everything of the ledger that one worker needs."""
 
     keys: LedgerKeys
     usage: LedgerUsage
+    releases_by_itself: bool
     _directory: Directory
     _board: WatchBoard
 
     def routes(self) -> APIRouter:
         return build_router(self._directory, self._board, caller_address=_caller_address)
 
-    def work(self, authenticator: Authenticator) -> list[Work]:
-        """What runs beside the routes; no chores where there is no line to join."""
+    def work(self, authenticator: Authenticator, load: Callable[[], LineLoad | None]) -> list[Work]:
+        """What runs beside the routes; no chores where there is no line to join.
+
+        `load` tells how much the engines can do and are asked to do; None: nobody knows now.
+        """
         always: list[Work] = [
             ("ledger-probe", self.keys.watch()),
             ("revocations", self.keys.forget_revoked(authenticator)),
         ]
         if not self._directory.signer.usable:
             return always
+        if self.releases_by_itself:
+            controller = self._directory.release_controller(_EngineGauge(load))
+            always.append(("release", controller.run()))
         return [
             *always,
             ("watch-board", self._board.run()),
@@ -134,6 +174,7 @@ class LedgerSide:
 async def open_ledger(settings: GatewaySettings) -> AsyncIterator[LedgerSide]:
     """Nothing is connected to before use."""
     ledger_url = settings.ledger_url.get_secret_value()
+    waitlist_settings = WaitlistSettings()
     async with AsyncExitStack() as stack:
         directory = await stack.enter_async_context(
             open_directory(
@@ -142,14 +183,15 @@ async def open_ledger(settings: GatewaySettings) -> AsyncIterator[LedgerSide]:
                 actor="gateway",
                 clock=time.time,
                 deadline_s=_LEDGER_DEADLINE_S,
-                settings=WaitlistSettings(),
+                settings=waitlist_settings,
             )
         )
         feed = RevocationFeed(ledger_url, deadline_s=_LEDGER_DEADLINE_S)
         stack.push_async_callback(feed.close)
         yield LedgerSide(
             LedgerKeys(directory, feed),
-            LedgerUsage(directory.usage),
+            LedgerUsage(directory.usage, directory.first_requests),
+            waitlist_settings.release_automatic,
             directory,
             directory.watch_board(),
         )

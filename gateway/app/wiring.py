@@ -142,7 +142,7 @@ async def _lifespan(
             ("plans", plans.watch()),
             ("usage", limits.keep_books()),
             ("metrics", buffered_values.keep_written()),
-            *ledger.work(authenticator),
+            *ledger.work(authenticator, lambda: admission.load if flow.available else None),
         ):
             stack.push_async_callback(_stop, _start(name, work))
 

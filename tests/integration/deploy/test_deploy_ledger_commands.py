@@ -104,10 +104,8 @@ def test_ledger_that_is_gone_is_told_in_two_lines(
         assert ledger_server.password not in told
 
 
-def test_release_is_paused_scheduled_and_shown(floodgate: Command, ada: Any) -> None:
+def test_release_is_scheduled_and_shown(floodgate: Command, ada: Any) -> None:
     floodgate("release", "schedule", "--from-hour", "8", "--until-hour", "20", "--batch-max", "9")
-    floodgate("release", "pause")
-    floodgate("release", "resume")
     assert "belong together" in floodgate("release", "schedule", "--from-hour", "8", status=1)
     assert "Nothing was decided yet" in floodgate("release", "decisions")
 

@@ -13,7 +13,10 @@ import pytest
 from tests.gateway_process import GatewayProcess
 from tests.mail_server import MailServer
 from tests.redis_server import RedisServer
+from tests.scripted_engine import MODEL
 from waitlist.directory import Directory, open_directory
+from waitlist.ledger import Ledger
+from waitlist.release_store import ReleaseStore
 from waitlist.settings import WaitlistSettings
 
 pytestmark = pytest.mark.integration
@@ -106,6 +109,47 @@ async def test_from_joining_to_a_chat(
         await asyncio.sleep(0.02)
     for secret in ("ada@", "example.com", "fgo-", "fgt-", "fgi-", ticket):
         assert secret not in gate.log
+
+
+async def test_people_are_let_in_by_themselves_as_far_as_the_engines_have_room(
+    start_gateway: Callable[..., GatewayProcess], operators: Directory, ledger_server: RedisServer
+) -> None:
+    """The leader is killed on the way; its successor decides anew."""
+    settings = {
+        "waitlist_secret": SECRET,
+        "join_proof_cost": 0,
+        "joins_per_network_hour": 1_000,
+        "release_automatic": True,
+        "slots": 64,
+    }
+    async with start_gateway(**settings) as first, httpx.AsyncClient(base_url=first.url) as client:
+        tickets = []
+        for number in range(40):
+            body = {"email": f"person{number}@example.com"}
+            tickets.append((await client.post("/waitlist/join", json=body)).json()["ticket"])
+        first.workers()[0].send_signal(signal.SIGKILL)  # with it goes the lease, and what it knew
+        await first.until_ready()
+        headers = {"authorization": f"Bearer {tickets[0]}"}
+        while True:
+            status = (await client.get("/waitlist/status", headers=headers)).json()
+            if status["status"] == "invited":
+                break
+            await asyncio.sleep(0.05)
+        code = status["code"]
+        order = {"code": code, "email": "person0@example.com"}
+        key = (await client.post("/invites/redeem", json=order)).json()["api_key"]
+        chat = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+        headers = {"authorization": f"Bearer {key}"}
+        answer = await client.post("/v1/chat/completions", json=chat, headers=headers)
+        assert answer.status_code == 200
+        while "first_request" not in [e.fields["action"] async for e in operators.overview.audit()]:
+            await asyncio.sleep(0.05)
+    ledger = Ledger(ledger_server.url, deadline_s=30)
+    decisions = [d for d in await ReleaseStore(ledger).newest_decisions(10) if d.decision.batch]
+    await ledger.close()
+    assert [d.decision.inputs.capacity_slots for d in decisions] == [64]
+    assert decisions[0].released == decisions[0].decision.batch
+    assert (await operators.overview.line()).in_line == 40 - decisions[0].decision.batch
 
 
 async def test_joins_count_for_the_network_that_a_trusted_proxy_names(

@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.waitlist.conftest import TAG, Clock
 from tests.redis_server import RedisServer
+from waitlist.acting_ledger import ActingLedger
 from waitlist.activation_learner import ActivationLearner
 from waitlist.directory import Directory
 from waitlist.first_requests import FirstRequests
@@ -44,7 +45,7 @@ async def test_both_steps_are_counted_by_age(
 ) -> None:
     clock.now_s -= clock.now_s % HOUR_S
     learner = ActivationLearner(ledger, invite_life_s=LIFE_S)
-    first_requests = FirstRequests(ledger, actor="test")
+    first_requests = FirstRequests(ActingLedger(ledger, clock=clock, actor="test"))
     invites = await invite_from_the_line(directory, ledger_state, clock, 10)
     clock.advance(2 * HOUR_S)
     soon = [await directory.redeem(i.code, f"{i.invite_id}@example.com") for i in invites[:4]]

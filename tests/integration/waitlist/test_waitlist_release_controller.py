@@ -190,10 +190,14 @@ def decision_entries(client: Any) -> list[dict[str, str]]:
 class ScriptedDoor:
     def __init__(self, waiting: int) -> None:
         self.waiting = waiting
+        self.paused = False
         self.calls: list[tuple[int, str]] = []
 
     async def people_waiting(self) -> int:
         return self.waiting
+
+    async def is_paused(self) -> bool:
+        return self.paused
 
     async def release(self, count: int, decision_id: str) -> int:
         self.calls.append((count, decision_id))
@@ -203,13 +207,18 @@ class ScriptedDoor:
 
 class ScriptedGauge:
     def __init__(self) -> None:
-        self.load = ServingLoad(64.0, 0.0, "", NewcomerUse(1000, 1000.0, 10.0))
+        self.load = ServingLoad(64.0, 0.0, "")
         self.broken = False
 
     async def read(self) -> ServingLoad:
         if self.broken:
             raise GaugeUnavailable("the flow Redis does not answer")
         return self.load
+
+
+class KnownNewcomers:
+    async def read(self) -> NewcomerUse:
+        return NewcomerUse(1000, 1000.0, 10.0)
 
 
 class Gate:
@@ -225,6 +234,7 @@ class Gate:
             store=self.store,
             gauge=self.gauge,
             door=self.door,
+            newcomers=KnownNewcomers(),
             learner=self.learner,
             policy=SizingPolicy(),
             times=ControllerTimes(lease_s=60.0, tick_s=TIMES.tick_s),
@@ -258,7 +268,7 @@ async def test_decision_is_read_back_with_its_arithmetic(gate: Gate) -> None:
 
 
 async def test_overload_and_unknown_serving_let_nobody_in(gate: Gate) -> None:
-    gate.gauge.load = ServingLoad(64.0, 70.0, "callers wait", NewcomerUse(0, 0.0, 0.0))
+    gate.gauge.load = ServingLoad(64.0, 70.0, "callers wait")
     assert (await gate.decide()).decision.reason == "overload: callers wait"
     gate.gauge.broken = True
     recorded = await gate.decide()
@@ -267,8 +277,9 @@ async def test_overload_and_unknown_serving_let_nobody_in(gate: Gate) -> None:
 
 
 async def test_pause_and_schedule(gate: Gate, ledger_state: Any) -> None:
-    await gate.set(ReleaseControl(paused=True))
+    gate.door.paused = True
     assert (await gate.decide()).decision.reason == "paused"
+    gate.door.paused = False
     await gate.set(ReleaseControl(begins_at_s=gate.now_s + 5000))
     assert "begins at 2026-11-17 13:38 UTC" in (await gate.decide()).decision.reason
     await gate.set(ReleaseControl(from_hour=20, until_hour=2))
@@ -280,14 +291,14 @@ async def test_pause_and_schedule(gate: Gate, ledger_state: Any) -> None:
     await gate.set(ReleaseControl())
     assert (await gate.decide()).decision.batch > 5
     controlled = ledger_state.audit("release_controlled")
-    assert [entry["actor"] for entry in controlled] == ["test"] * 5
-    assert controlled[0]["paused"] == "true"
+    assert [entry["actor"] for entry in controlled] == ["test"] * 4
+    assert float(controlled[0]["begins_at_s"]) > gate.now_s - 86_400
 
 
 async def test_hours_are_measured_and_survive_the_leader(gate: Gate) -> None:
-    gate.gauge.load = ServingLoad(64.0, 12.0, "", NewcomerUse(0, 0.0, 0.0))
+    gate.gauge.load = ServingLoad(64.0, 12.0, "")
     await gate.decide()
-    gate.gauge.load = ServingLoad(64.0, 24.0, "", NewcomerUse(0, 0.0, 0.0))
+    gate.gauge.load = ServingLoad(64.0, 24.0, "")
     gate.now_s += 10
     await gate.controller.step()
     hours = (await gate.store.read()).hours

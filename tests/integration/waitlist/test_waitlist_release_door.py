@@ -7,7 +7,6 @@ from tests.integration.waitlist.conftest import join
 from tests.redis_server import RedisServer
 from waitlist.activation_learner import ActivationLearner
 from waitlist.directory import Directory
-from waitlist.first_requests import FirstRequests
 from waitlist.ledger import Ledger
 from waitlist.ledger_check import check_ledger
 from waitlist.release_controller import ControllerTimes, ReleaseController, ServingLoad
@@ -20,7 +19,12 @@ pytestmark = pytest.mark.integration
 
 class Gauge:
     async def read(self) -> ServingLoad:
-        return ServingLoad(64.0, 0.0, "", NewcomerUse(1000, 1000.0, 10.0))
+        return ServingLoad(64.0, 0.0, "")
+
+
+class Newcomers:
+    async def read(self) -> NewcomerUse:
+        return NewcomerUse(1000, 1000.0, 10.0)
 
 
 async def test_decision_lets_the_head_of_the_line_in_once(
@@ -30,12 +34,13 @@ async def test_decision_lets_the_head_of_the_line_in_once(
     ledger = Ledger(ledger_server.url, deadline_s=30.0)
     learner = ActivationLearner(ledger, invite_life_s=7 * 86400.0)
     store = ReleaseStore(ledger)
-    door = LineDoor(line)
+    door = LineDoor(line.overview, line.releases)
     assert await door.people_waiting() == 12
     controller = ReleaseController(
         store=store,
         gauge=Gauge(),
         door=door,
+        newcomers=Newcomers(),
         learner=learner,
         policy=SizingPolicy(batch_max=7),
         times=ControllerTimes(lease_s=60),
@@ -50,7 +55,7 @@ async def test_decision_lets_the_head_of_the_line_in_once(
     code = line.signer.code(joined[0].entry_id, f"batch_{recorded.decision.decision_id}")
     clock.advance(3600)
     redemption = await line.redeem(code, "person0@example.com")
-    await FirstRequests(ledger, actor="t").note({redemption.account_id: round(clock() * 1000)})
+    await line.first_requests.note({redemption.account_id: round(clock() * 1000)})
     await learner.read_on()
     invited, redeemed = learner.counts(clock())
     assert (invited.people_waiting, sum(invited.moved)) == (6, 1)
