@@ -5,9 +5,9 @@ theirs (one call for all of them), and the end of waits that lasted too long.
 """
 
 import asyncio
-import time
+import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -31,7 +31,7 @@ from gateway.pools import Pool, PoolState
 from gateway.redis_channel import FlowChannel
 from gateway.redis_client import FlowRedis
 from gateway.replica_record import Replica
-from gateway.ticket import Place, SlotAsk, Ticket
+from gateway.ticket import Granted, Place, SlotAsk, Ticket
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Slot(NamedTuple):
     pool: str
     account_id: str
     replica: Replica
-    granted_at: float  # time.perf_counter
+    granted_at: float  # when this worker learned of it, time.perf_counter
 
 
 class LineLoad(NamedTuple):
@@ -117,14 +117,14 @@ class Admission:
             raise error
         return ticket
 
-    def slot_of(self, pool: Pool, ticket: Ticket, replica_id: str) -> Slot:
+    def slot_of(self, pool: Pool, ticket: Ticket, granted: Granted) -> Slot:
         """What a granted ticket holds. Raises Unavailable when its replica went meanwhile."""
-        line = self._line_of(pool)
+        line, replica_id = self._line_of(pool), granted.replica_id
         replica = line.replicas.get(replica_id) or _find(self._capacity, pool.name, replica_id)
         if replica is None:
             line.release(replica_id, ticket.ask.account_id)
             raise _no_capacity("The replica that had room is gone.", 1)
-        return Slot(pool.name, ticket.ask.account_id, replica, time.perf_counter())
+        return Slot(pool.name, ticket.ask.account_id, replica, granted.at)
 
     def abandon(self, pool: Pool, ticket: Ticket) -> None:
         """Gives up a ticket whose caller hung up, in line or with a slot that just came."""
@@ -152,6 +152,7 @@ class Admission:
                     await self._tell_places(line)
                 except FlowUnavailable as error:
                     log.warning("lease_not_renewed", pool=pool.name, error=str(error))
+                    self._tell(self._due(line), itertools.repeat(Place(None, None)))
                 self._end_long_waits(pool, line)
                 await self._fairness.look(pool.name)
                 _measure(pool, line)
@@ -198,18 +199,26 @@ class Admission:
         return [await line.account_view(account_id) for line in self.lines]
 
     async def _tell_places(self, line: PoolLine) -> None:
-        now = self._clock()
-        due = [t for t in line.tickets.waiting.values() if t.notice_at <= now]
+        due = self._due(line)
         for start in range(0, len(due), _PLACES_A_CALL):
             some = due[start : start + _PLACES_A_CALL]
-            for ticket, position in zip(some, await line.positions(some), strict=True):
-                if position < 0:
-                    continue  # granted meanwhile, or not registered yet
-                place = Place(position + 1, line.drain.estimate(position))
-                if ticket.foretold is None and place.eta is not None:
-                    ticket.foretold = (place.eta, now)
-                ticket.notice_at = float("inf")
-                ticket.tell(place)
+            positions = await line.positions(some)
+            # Below 0: granted meanwhile, or not registered yet.
+            told = [(t, p) for t, p in zip(some, positions, strict=True) if p >= 0]
+            places = [Place(p + 1, line.drain.estimate(p)) for _, p in told]
+            self._tell([ticket for ticket, _ in told], places)
+
+    def _due(self, line: PoolLine) -> list[Ticket]:
+        """Those who want to hear of their place by now."""
+        now = self._clock()
+        return [t for t in line.tickets.waiting.values() if t.notice_at <= now]
+
+    def _tell(self, tickets: Sequence[Ticket], places: Iterable[Place]) -> None:
+        for ticket, place in zip(tickets, places, strict=False):
+            if ticket.foretold is None and place.eta is not None:
+                ticket.foretold = (place.eta, self._clock())
+            ticket.notice_at = float("inf")
+            ticket.tell(place)
 
     def _end_long_waits(self, pool: Pool, line: PoolLine) -> None:
         now = self._clock()

@@ -6,6 +6,7 @@ cookies, redirects, decompression, tracing, forms.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import httptools
@@ -32,6 +33,7 @@ class EngineConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._reusable = True
         self._in_exchange = False
+        self.sent_at = 0.0  # when the request was handed to the socket, time.perf_counter
         self._begin()
 
     def _begin(self) -> None:
@@ -67,6 +69,7 @@ class EngineConnection(asyncio.Protocol):
         self._begin()
         self._in_exchange = True
         self._transport.writelines((head, body))
+        self.sent_at = time.perf_counter()
         while not self._answered:
             if self._fault is not None:
                 raise EngineUnreachable(self._fault)

@@ -1,6 +1,5 @@
 """One admitted request: a slot, the engine, its bytes to the caller, and what it cost."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -170,10 +169,10 @@ class Exchange:
         state["phase"] = "prefill"
         headers: Mapping[str, str] = {"x-request-id": state["request_id"]}
         self._reached = Reached.ENGINE
-        labelled(GRANT_TO_FIRST_BYTE, work.pool.name).observe(time.perf_counter() - slot.granted_at)
         with await self._gate.upstream.post(
             slot.replica.url, work.endpoint.path, work.body, headers
         ) as answer:
+            labelled(GRANT_TO_FIRST_BYTE, work.pool.name).observe(answer.sent_at - slot.granted_at)
             state["phase"] = "streaming"
             if answer.status != 200:
                 self._reached = Reached.REFUSED

@@ -44,7 +44,7 @@ ESTIMATE_KEPT = Counter(
 )
 GRANT_TO_FIRST_BYTE = Histogram(
     "floodgate_grant_to_first_byte_seconds",
-    "From having a slot to sending the request's first byte to the engine.",
+    "From learning of a grant to having handed the request to the engine's socket.",
     ("model",),
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1),
 )

@@ -26,14 +26,21 @@ def replica_with_room(
     return best
 
 
-def next_ticket(waiting: Iterable[Ticket], running: Mapping[str, int]) -> Ticket | None:
+def share_of(limit: int, live_workers: int) -> int:
+    """One worker's part of a limit, rounded up: at least one where there is one."""
+    return -(-limit // max(1, live_workers))
+
+
+def next_ticket(
+    waiting: Iterable[Ticket], running: Mapping[str, int], live_workers: int
+) -> Ticket | None:
     """The first ticket of the account that runs least and may run another."""
     best: Ticket | None = None
     for looked_at, ticket in enumerate(waiting):
         if looked_at >= _LOOKED_AT_MAX:
             break
         runs = running.get(ticket.ask.account_id, 0)
-        if runs >= ticket.ask.concurrent_requests:
+        if runs >= share_of(ticket.ask.concurrent_requests, live_workers):
             continue
         if best is None or runs < running.get(best.ask.account_id, 0):
             best = ticket

@@ -106,6 +106,7 @@ class PoolLine:
             FLOW_FALLBACKS.labels("slots").inc()
             self.tickets.lose(ticket)
             self._serve_locally()
+            self._check_local_bounds(ticket)
         except ApiError:
             self.tickets.remove(ticket)
             raise
@@ -142,7 +143,7 @@ class PoolLine:
         elif what == 1:
             self.held.take(replica_id, ask.account_id)
             self.tickets.remove(ticket)
-            ticket.tell(Granted(replica_id))
+            ticket.tell(Granted(replica_id, time.perf_counter()))
         elif what == -2:
             raise AccountQueueFull(ask.waiting_requests, retry_after_s)
         elif what == -3:
@@ -184,7 +185,7 @@ class PoolLine:
                 self.release(replica_id, account_id)
                 continue
             self.tickets.remove(ticket)
-            ticket.tell(Granted(replica_id))
+            ticket.tell(Granted(replica_id, time.perf_counter()))
 
     @property
     def wait_s(self) -> float:
@@ -319,7 +320,7 @@ class PoolLine:
     def _serve_locally(self) -> None:
         """Hands this worker's share of the slots to its own tickets, until Redis is back."""
         while ticket := local_share.next_ticket(
-            self.tickets.waiting.values(), self.held.by_account
+            self.tickets.waiting.values(), self.held.by_account, self.live_workers
         ):
             replica = local_share.replica_with_room(
                 self.replicas.values(), self.held.by_replica, self.live_workers, ticket.avoid
@@ -328,7 +329,26 @@ class PoolLine:
                 return
             self.held.take(replica.replica_id, ticket.ask.account_id)
             self.tickets.grant_locally(ticket)
-            ticket.tell(Granted(replica.replica_id))
+            ticket.tell(Granted(replica.replica_id, time.perf_counter()))
+
+    def _check_local_bounds(self, ticket: Ticket) -> None:
+        """The line's bounds while Redis is gone: this worker's share of them.
+
+        Raises:
+            AccountQueueFull, QueueFull: as when it is there.
+        """
+        if ticket.granted is not None:
+            return
+        ask = ticket.ask
+        waiting = self.tickets.waiting_by_account[ask.account_id]
+        if waiting > local_share.share_of(ask.waiting_requests, self.live_workers):
+            self.leave(ticket)
+            raise AccountQueueFull(ask.waiting_requests, self.retry_after_s())
+        if len(self.tickets.waiting) > local_share.share_of(
+            self._bounds.tickets_max, self.live_workers
+        ):
+            self.leave(ticket, retry_after_s=self.retry_after_s())
+            raise QueueFull(self.retry_after_s())
 
 
 def _kept_ms(retry_after_s: int) -> int:

@@ -148,7 +148,9 @@ class Relay:
 
 
 def place_comment(place: Place) -> bytes:
-    """`: queue position=12 eta=8s p90=15s`, or `eta=unknown`."""
+    """`: queue position=12 eta=8s p90=15s`, or `unknown` for what is not known."""
+    if place.position is None:
+        return b": queue position=unknown eta=unknown\n\n"
     if place.eta is None:
         return b": queue position=%d eta=unknown\n\n" % place.position
     p50_s, p90_s = math.ceil(place.eta.p50_s), math.ceil(place.eta.p90_s)

@@ -21,9 +21,9 @@ class SlotAsk(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a ticket stands: how many are in front, and how long that takes where it is known."""
+    """Where a ticket stands, 1 being next, and how long that takes; None where it is not known."""
 
-    position: int
+    position: int | None
     eta: Estimate | None
 
 
@@ -31,6 +31,7 @@ class Granted(NamedTuple):
     """The ticket's turn has come: a slot on this replica is held for it."""
 
     replica_id: str
+    at: float  # when this worker learned of it, time.perf_counter
 
 
 News = Place | Granted | ApiError

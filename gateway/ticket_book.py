@@ -6,6 +6,7 @@ through.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 
 from gateway.ticket import Ticket
@@ -18,6 +19,7 @@ _LEAVES_A_CALL = 500
 class TicketBook:
     def __init__(self) -> None:
         self.waiting: dict[str, Ticket] = {}
+        self.waiting_by_account: Counter[str] = Counter()
         self.bytes = 0
         self._entering: set[str] = set()
         self._registered: set[str] = set()
@@ -27,6 +29,7 @@ class TicketBook:
 
     def add(self, ticket: Ticket) -> None:
         self.waiting[ticket.id] = ticket
+        self.waiting_by_account[ticket.ask.account_id] += 1
         self.bytes += ticket.ask.body_bytes
 
     def remove(self, ticket: Ticket) -> None:
@@ -34,6 +37,10 @@ class TicketBook:
         self._lost.discard(ticket.id)
         if self.waiting.pop(ticket.id, None) is not None:
             self.bytes -= ticket.ask.body_bytes
+            account_id = ticket.ask.account_id
+            self.waiting_by_account[account_id] -= 1
+            if not self.waiting_by_account[account_id]:
+                del self.waiting_by_account[account_id]
 
     def leave(self, ticket: Ticket, keep_ms: int) -> None:
         """The same, and Redis is to be told."""

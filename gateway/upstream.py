@@ -33,6 +33,7 @@ class EngineAnswer:
     status: int
     content_type: str
     content_length: int | None
+    sent_at: float  # when the request was handed to the socket, time.perf_counter
     _connection: EngineConnection
     _server: "_Server"
 
@@ -163,6 +164,7 @@ class _Server:
             connection.status,
             connection.content_type or "application/json",
             connection.content_length,
+            connection.sent_at,
             connection,
             self,
         )

@@ -87,7 +87,7 @@ class LineEntrance:
         except BaseException:  # hung up
             self._admission.abandon(pool, ticket)
             raise
-        return self._admission.slot_of(pool, ticket, news.replica_id)
+        return self._admission.slot_of(pool, ticket, news)
 
     def _measure_estimate(self, model: str, ticket: Ticket) -> None:
         assert ticket.foretold is not None

@@ -28,23 +28,14 @@ if line_is_empty and may_run then
 end
 
 if redis.call('HEXISTS', worker_key(worker, 'tickets'), ticket) == 1 then return {0, ''} end
-local kept_key = account_key(account, 'kept')
-local kept = redis.call('ZPOPMIN', kept_key)
--- Before those who start with it: they came later.
-local start = kept[2] and tonumber(kept[2]) - 0.001
-if mode == 'retry' then start = least_start() - 1 end
 if mode == 'new' then
-  if waiting_here >= tonumber(ARGV[6]) then
-    if start then redis.call('ZADD', kept_key, start, kept[1]) end
-    return {-2, ''}
-  end
+  if waiting_here >= tonumber(ARGV[6]) then return {-2, ''} end
   local waiting = tonumber(redis.call('HGET', state_key, 'waiting') or 0)
+  local places_kept = redis.call('ZCARD', account_key(account, 'kept'))
   -- A kept place is honoured beyond the bound; twice the bound is the end of everything.
-  local longest = tonumber(ARGV[7]) * (start and 2 or 1)
-  if waiting >= longest then
-    if redis.call('ZCARD', kept_key) < tonumber(ARGV[6]) then
-      redis.call('ZADD', kept_key, start or next_start(account), ticket)
-      redis.call('PEXPIRE', kept_key, ARGV[9])
+  if waiting >= tonumber(ARGV[7]) * (places_kept > 0 and 2 or 1) then
+    if places_kept < tonumber(ARGV[6]) then
+      keep_place(account, next_start(account), ticket, tonumber(ARGV[9]))
     end
     return {-3, ''}
   end
@@ -53,8 +44,8 @@ end
 redis.call('HSET', worker_key(worker, 'tickets'), ticket,
   account .. ' ' .. ARGV[4] .. ' ' .. ARGV[5] .. ' ' .. avoid)
 redis.call('HINCRBY', state_key, 'waiting', 1)
-if start then
-  enter_line(ticket, account, charge, start)
+if mode == 'retry' then
+  enter_line(ticket, account, charge, least_start() - 1)
 else
   redis.call('ZADD', tickets_key, 1, ticket)
   promote(account)

@@ -19,7 +19,12 @@ for j = i + 1, accounts_end, 3 do
     add(running_key, account, -ended)
     add(worker_key(worker, 'accounts'), account, -ended)
   end
-  if correction ~= 0 then shift(account, correction) end
+  if correction ~= 0 then
+    shift(account, correction)
+    if redis.call('HEXISTS', service_key, account) == 1 then
+      redis.call('HINCRBYFLOAT', service_key, account, correction)
+    end
+  end
   promote(account)
 end
 if ARGV[accounts_end + 1] then

@@ -123,7 +123,15 @@ local function enter_line(ticket, account, charge, start)
     charge)
 end
 
--- Lets tickets that wait behind their own account's concurrency into the line.
+-- Keeps a place for a caller who was told to come back; a later, shorter promise ends no earlier one.
+local function keep_place(account, start, ticket, keep_ms)
+  local kept_key = account_key(account, 'kept')
+  redis.call('ZADD', kept_key, start, ticket)
+  if redis.call('PTTL', kept_key) < keep_ms then redis.call('PEXPIRE', kept_key, keep_ms) end
+end
+
+-- Lets tickets that wait behind their own account's concurrency into the line: at a place that was
+-- kept for the account, where there is one, before those who start with it since they came later.
 local function promote(account)
   local tickets_key = account_key(account, 'tickets')
   while true do
@@ -132,7 +140,8 @@ local function promote(account)
     local _, charge, concurrent = ticket_of(ticket)
     local running = tonumber(redis.call('HGET', running_key, account) or 0)
     if running + in_line(account) >= concurrent then return end
-    enter_line(ticket, account, charge, next_start(account))
+    local kept = redis.call('ZPOPMIN', account_key(account, 'kept'))[2]
+    enter_line(ticket, account, charge, kept and tonumber(kept) - 0.001 or next_start(account))
   end
 end
 
@@ -154,12 +163,8 @@ local function withdraw(ticket, keep_ms)
   local start = tonumber(redis.call('ZSCORE', line_key, ticket))
   forget_ticket(ticket, account)
   if start then shift(account, -charge, start) end
-  if keep_ms > 0 then
-    local kept_key = account_key(account, 'kept')
-    redis.call('ZADD', kept_key, start or next_start(account), ticket)
-    redis.call('PEXPIRE', kept_key, keep_ms)
-  end
   promote(account)
+  if keep_ms > 0 then keep_place(account, start or next_start(account), ticket, keep_ms) end
 end
 
 -- The next ticket to serve, its start and a replica for it; nil when nobody can be served.

@@ -100,6 +100,27 @@ async def test_who_waits_for_json_gets_white_space_and_then_the_answer(
         await first
 
 
+async def test_who_waits_is_told_so_also_while_flow_is_gone(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine, flow_server: RedisServer
+) -> None:
+    held = Held(engine)
+    settings = {"slots": 1, "queue_notice_stream_s": 0, "queue_notice_every_s": 0.1}
+    async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
+        first = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        async with client.stream("POST", PATH, json=STREAM) as answer:
+            text = b""
+            async for piece in answer.aiter_raw():
+                if not text:
+                    flow_server.pause()
+                text += piece
+                if text.count(b"position=unknown eta=unknown") >= 2:
+                    break
+            flow_server.resume()
+            held.let_go(2)
+        assert (await first).status_code == 200
+
+
 async def test_notices_can_be_turned_off_for_one_request(
     start_gateway: Start, api_key: str, engine: ScriptedEngine
 ) -> None:

@@ -293,6 +293,38 @@ async def test_who_is_turned_away_by_a_full_line_keeps_its_place(workers: Worker
     assert order.index("r") < order.index("s")
 
 
+async def test_kept_places_let_an_account_run_no_more_than_its_plan_does(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 10))
+    running = [await line.enter(ask("x", concurrent=2)) for _ in range(2)]
+    turned_away = [await line.enter(ask("x", concurrent=2)) for _ in range(4)]
+    for ticket in turned_away:
+        line.leave(ticket, retry_after_s=60)
+    await workers.until(lambda: _has_waiting(state, 0))
+    assert await state.zcard(KEYS + ":account:x:kept") == 4
+    back = [await line.enter(ask("x", concurrent=2)) for _ in range(4)]
+    assert not any(map(has_slot, back))
+    assert await used(state) == {"a": 2}
+    line.release(await granted(running[0]), "x")
+    assert await granted(back[0]) == "a"
+    assert await state.zcard(KEYS + ":account:x:kept") == 3, "one of the places was used"
+    assert not any(map(has_slot, back[1:]))
+
+
+async def test_a_later_shorter_promise_does_not_end_an_earlier_one(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 1))
+    await line.enter(ask("blocker"))
+    tickets = [await line.enter(ask("x")) for _ in range(2)]
+    line.leave(tickets[0], retry_after_s=120)
+    await workers.until(lambda: _has_waiting(state, 1))
+    line.leave(tickets[1], retry_after_s=1)
+    await workers.until(lambda: _has_waiting(state, 0))
+    assert await state.pttl(KEYS + ":account:x:kept") > 100_000
+
+
 async def test_leaving_gives_the_place_up_and_the_charge_back(workers: Workers, state: Any) -> None:
     line = workers.new(replica("a", 1))
     blocker = await granted(await line.enter(ask("blocker")))
@@ -323,6 +355,21 @@ async def test_a_correction_moves_the_account_and_what_it_has_in_line(
     line.correct("x", -30.0)
     line.correct("x", 10.0)
     while float(await state.zscore(KEYS + ":line", ticket.id)) != start - 20:
+        await asyncio.sleep(0.01)
+
+
+async def test_the_service_that_fairness_is_measured_by_is_corrected_too(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    tickets = [("x", await line.enter(ask("x"))) for _ in range(3)]
+    line.release(blocker, "blocker")
+    assert await granted(tickets[0][1]) == "a"
+    while await state.hget(KEYS + ":service", "x") != "100":
+        await asyncio.sleep(0.01)
+    line.correct("x", -60.0)
+    while await state.hget(KEYS + ":service", "x") != "40":
         await asyncio.sleep(0.01)
 
 
@@ -416,6 +463,27 @@ async def test_without_redis_a_worker_serves_its_share_in_turn_and_the_count_hea
     # Back on the common count, all ten slots can be used: the three that wait get theirs.
     await workers.until(is_known)
     assert sum(has_slot(ticket) for _, ticket in tickets) == 6
+
+
+async def test_without_redis_the_line_is_bounded_by_the_workers_share(
+    workers: Workers, flow_server: RedisServer
+) -> None:
+    bounds = LineBounds(tickets_max=10, wait_s_max=300, bytes_max=1 << 30)
+    first, _second = (workers.new(replica("a", 2), bounds=bounds) for _ in range(2))
+    assert has_slot(await first.enter(ask("blocker")))
+    await workers.beat()
+    await workers.beat()
+    assert first.live_workers == 2
+    flow_server.kill()
+    for _ in range(2):
+        assert not has_slot(await first.enter(ask("x", waiting=4)))
+    with pytest.raises(AccountQueueFull):
+        await first.enter(ask("x", waiting=4))
+    for account in "abc":
+        assert not has_slot(await first.enter(ask(account)))
+    with pytest.raises(QueueFull):
+        await first.enter(ask("d"))
+    assert len(first.tickets.waiting) == 5, "half of ten"
 
 
 async def test_a_replica_to_avoid_is_avoided_and_who_retries_goes_first_and_pays_nothing(

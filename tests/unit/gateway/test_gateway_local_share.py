@@ -25,11 +25,18 @@ def test_each_worker_may_use_one_slot_however_many_there_are() -> None:
 
 def test_the_account_that_runs_least_is_next_and_its_first_ticket() -> None:
     waiting = [ticket("x", 1), ticket("y", 2), ticket("y", 3)]
-    assert next_ticket(waiting, {"x": 1}) is waiting[1]
-    assert next_ticket(waiting, {}) is waiting[0]
+    assert next_ticket(waiting, {"x": 1}, 1) is waiting[1]
+    assert next_ticket(waiting, {}, 1) is waiting[0]
 
 
 def test_an_account_at_its_concurrency_is_passed_over() -> None:
     waiting = [ticket("x", 1, concurrent=1), ticket("y", 2)]
-    assert next_ticket(waiting, {"x": 1, "y": 5}) is waiting[1]
-    assert next_ticket(waiting[:1], {"x": 1}) is None
+    assert next_ticket(waiting, {"x": 1, "y": 5}, 1) is waiting[1]
+    assert next_ticket(waiting[:1], {"x": 1}, 1) is None
+
+
+def test_workers_share_an_accounts_concurrency_too() -> None:
+    waiting = [ticket("x", 1, concurrent=4)]
+    assert next_ticket(waiting, {"x": 1}, 2) is waiting[0]
+    assert next_ticket(waiting, {"x": 2}, 2) is None
+    assert next_ticket(waiting, {}, 9) is waiting[0], "each may run one"

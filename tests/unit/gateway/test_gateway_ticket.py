@@ -12,9 +12,9 @@ def ticket() -> Ticket:
 
 async def test_news_that_came_before_the_waiter_are_not_lost() -> None:
     waiting = ticket()
-    waiting.tell(Granted("a"))
-    assert waiting.granted == Granted("a")
-    assert await waiting.next_news() == Granted("a")
+    waiting.tell(Granted("a", 1.0))
+    assert waiting.granted == Granted("a", 1.0)
+    assert await waiting.next_news() == Granted("a", 1.0)
 
 
 async def test_newer_news_replace_older_and_nothing_replaces_a_decision() -> None:
@@ -22,10 +22,10 @@ async def test_newer_news_replace_older_and_nothing_replaces_a_decision() -> Non
     waiting.tell(Place(9, None))
     waiting.tell(Place(8, None))
     assert await waiting.next_news() == Place(8, None)
-    waiting.tell(Granted("a"))
+    waiting.tell(Granted("a", 1.0))
     waiting.tell(Place(1, None))
     waiting.tell(QueueFull(1))
-    assert await waiting.next_news() == Granted("a")
+    assert await waiting.next_news() == Granted("a", 1.0)
 
 
 async def test_a_refusal_is_raised_where_the_waiter_waits() -> None:
@@ -41,10 +41,10 @@ async def test_a_waiter_that_hangs_up_leaves_the_grant_to_be_found() -> None:
     waiting = ticket()
     news = asyncio.ensure_future(waiting.next_news())
     await asyncio.sleep(0)
-    waiting.tell(Granted("a"))
+    waiting.tell(Granted("a", 1.0))
     news.cancel()
     await asyncio.gather(news, return_exceptions=True)
-    assert waiting.granted == Granted("a")
+    assert waiting.granted == Granted("a", 1.0)
 
 
 def test_a_ticket_knows_when_its_wait_is_over() -> None:
