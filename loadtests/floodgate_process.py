@@ -49,10 +49,14 @@ def run_floodgate(arguments: Sequence[str], env: Mapping[str, str]) -> str:
     return done.stdout
 
 
-def start_gateway(upstream_url: str, redis: RedisPair, folder: Path, core: int) -> Target:
+def start_gateway(
+    upstream_url: str, redis: RedisPair, folder: Path, core: int, tokenizer: Path | None
+) -> Target:
     """One gateway worker in front of the upstream, with a key from a redeemed code.
 
-    Everything that is not about reaching the upstream stays at its default.
+    All of admission is on: the prompt counted with a tokenizer (bytes where there is none), limits
+    of the minute and the day, accounts kept apart in the prefix cache, the line. Everything else
+    that is not about reaching the upstream stays at its default.
     """
     env = {
         "FLOODGATE_LEDGER_URL": redis.ledger_url,
@@ -60,6 +64,8 @@ def start_gateway(upstream_url: str, redis: RedisPair, folder: Path, core: int) 
         "FLOODGATE_UPSTREAM_URL": upstream_url,
         "FLOODGATE_SLOTS": str(SLOTS),
         "FLOODGATE_PLANS_FILE": str(PLANS_FILE),
+        "FLOODGATE_TOKENIZER": str(tokenizer or ""),
+        "FLOODGATE_CACHE_SALT_SECRET": secrets.token_hex(16),
         "FLOODGATE_HOST": "127.0.0.1",
         "FLOODGATE_HOME": str(folder / "home"),
     }
@@ -79,7 +85,7 @@ def start_gateway(upstream_url: str, redis: RedisPair, folder: Path, core: int) 
         process.stop()
         raise
     return Target(
-        "Floodgate gateway", url, process, {"Authorization": f"Bearer {key}"}, "key, rate, slot"
+        "Floodgate gateway", url, process, {"Authorization": f"Bearer {key}"}, "key, limits, line"
     )
 
 

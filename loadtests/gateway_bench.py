@@ -61,7 +61,9 @@ def run_gateway_bench(
         folder.chmod(0o711)
         upstream = stack.enter_context(NginxUpstream(folder / "nginx", LOAD_CORE))
         redis = stack.enter_context(RedisPair(folder / "redis", LOAD_CORE))
-        gateway = start_gateway(upstream.url, redis, folder, PROXY_CORE)
+        tokenizer = settings.tokenizer
+        recorder.fact("prompts_counted_in", "tokens" if tokenizer else "bytes")
+        gateway = start_gateway(upstream.url, redis, folder, PROXY_CORE, tokenizer)
         stack.enter_context(gateway.process)
         bare = Target(BARE, upstream.url, upstream.process, checks="none")
         yardstick = peers.start_yardstick(upstream.url, redis.flow_url, folder, PROXY_CORE)

@@ -38,6 +38,12 @@ class BenchSettings(BaseSettings):
         return self.cache or self.home
 
     @property
+    def tokenizer(self) -> Path | None:
+        """The default model's folder, where an earlier start has left it: it has a tokenizer."""
+        folder = self.cache_folder / "models" / "smollm2-135m-instruct"
+        return folder if (folder / "tokenizer.json").exists() else None
+
+    @property
     def peers(self) -> Path:
         """Folder that holds one virtual environment per peer and version."""
         return self.home / "bench" / "peers"
