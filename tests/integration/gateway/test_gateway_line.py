@@ -7,8 +7,10 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
+import redis
 from aiohttp import web
 
+from gateway import redis_keys
 from serving.publisher import ModelStore, RecordStore
 from serving.record import EngineLoad, ReplicaFacts, model_record_json, record_json
 from tests.gateway_process import GatewayProcess
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.integration
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 STREAM = {**CHAT, "stream": True}
 PATH = "/v1/chat/completions"
+KEYS_OF_MODEL = redis_keys.pool(MODEL)
 EVENTS = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\ndata: [DONE]\n\n'
 Start = Callable[..., GatewayProcess]
 
@@ -306,6 +309,39 @@ async def test_without_a_replica_callers_wait_and_are_then_told_so(
         assert await state_of_model(client) == "running"
     store.close()
     keeper.close()
+
+
+async def test_room_that_the_engine_has_filled_by_itself_is_not_handed_out(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine, flow_server: RedisServer
+) -> None:
+    """Work inside the engine that no gateway sent: the slots it fills are taken."""
+    store = RecordStore(flow_server.url, model=MODEL, replica_id="r1")
+    facts = ReplicaFacts(MODEL, "r1", slots=2, context_tokens_max=4096, endpoints=())
+    load = EngineLoad()
+
+    async def publish() -> None:
+        while True:
+            store.write(
+                record_json(facts, url=engine.url, state="running", load=load, published_at_ms=0)
+            )
+            await asyncio.sleep(0.2)
+
+    publishing = asyncio.create_task(publish())
+    async with start_gateway(upstream_url="") as gateway, caller(gateway, api_key) as client:
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        load = EngineLoad(running=1, waiting=1)
+        capacity = KEYS_OF_MODEL + ":capacity"
+        with redis.Redis.from_url(flow_server.url, decode_responses=True) as flow:
+            while flow.hget(capacity, "r1") not in (None, "0"):
+                await asyncio.sleep(0.02)
+            waiting = asyncio.create_task(client.post(PATH, json=CHAT))
+            await until_waiting(client, 1)
+            load = EngineLoad()
+            assert (await waiting).status_code == 200
+            while flow.hget(capacity, "r1") != "2":
+                await asyncio.sleep(0.02)
+    publishing.cancel()
+    store.close()
 
 
 async def state_of_model(client: httpx.AsyncClient) -> str:
