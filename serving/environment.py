@@ -62,10 +62,10 @@ def _request_path(settings: ServingSettings) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         # Ports are held back only for a proxy that still routes to them.
         "RAY_SERVE_PORT_QUARANTINE_S": "0",
-        # Serve's controller looks at its three actors ten times a second: 3 % of a core, for good.
+        # Serve's controller looks at its actors ten times a second: 3 % of a core, for good.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1.0",
-        # What Ray's daemons look at many times a second, once a second or less: idle they took 0.103
-        # of a core before and 0.092 after, which two busy cores would rather compute with.
+        # What Ray's daemons look at many times a second, once a second or less: idle, everything
+        # took 0.103 of a core before and 0.092 after, which busy cores would rather compute with.
         "RAY_raylet_report_resources_period_milliseconds": "1000",
         "RAY_gcs_pull_resource_loads_period_milliseconds": "5000",
         "RAY_kill_idle_workers_interval_ms": "2000",
