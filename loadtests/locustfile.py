@@ -6,12 +6,14 @@
 docs/load-testing.md tells the scenarios and what the metrics mean.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from locust import LoadTestShape, events
 
 from loadtests.accounts import read_accounts
+from loadtests.errors import BenchError
 from loadtests.load_run import ChatSize, LoadRun
 from loadtests.scenarios import SCENARIOS, Scale, find_scenario, stage_at
 from loadtests.users import Caller
@@ -71,8 +73,12 @@ def prepare(environment: Any, **_: Any) -> None:
         calm_s=options.calm_s,
         greedy_connections=options.greedy_connections,
     )
+    try:
+        accounts = read_accounts(Path(options.keys_file))
+    except BenchError as error:
+        sys.exit(f"{error}. Make one with `python -m loadtests.accounts {options.host or 'URL'}`.")
     environment.load_run = LoadRun(
-        read_accounts(Path(options.keys_file)),
+        accounts,
         ChatSize(options.model, options.prompt_words, options.output_tokens),
         find_scenario(options.scenario, scale),
         scale,
