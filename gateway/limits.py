@@ -81,7 +81,7 @@ class Limits:
         if decision.verdict is not Verdict.RESERVED:
             raise refusal(decision, plan, budget, terms)
         tokens = terms.prompt_tokens + terms.choices * decision.cap
-        labelled(TOKENS_RESERVED, plan.name).inc(tokens)
+        labelled(TOKENS_RESERVED, ask.model, plan.name).inc(tokens)
         return Reservation(
             account_id=caller.account_id,
             plan=plan,
@@ -99,9 +99,10 @@ class Limits:
 
     def settle(self, reservation: Reservation, usage: Usage) -> None:
         """Corrects the charge to what the request used, for one that reached an engine."""
-        plan, exact = reservation.plan.name, "true" if usage.exact else "false"
-        labelled(TOKENS_SETTLED, plan, "prompt", exact).inc(usage.prompt_tokens)
-        labelled(TOKENS_SETTLED, plan, "output", exact).inc(usage.output_tokens)
+        model, plan = reservation.model, reservation.plan.name
+        exact = "true" if usage.exact else "false"
+        labelled(TOKENS_SETTLED, model, plan, "prompt", exact).inc(usage.prompt_tokens)
+        labelled(TOKENS_SETTLED, model, plan, "output", exact).inc(usage.output_tokens)
         self._sums.add(reservation.account_id, reservation.day, reservation.model, usage)
         self._correct(reservation, usage.prompt_tokens + usage.output_tokens, requests_back=0)
 

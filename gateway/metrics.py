@@ -74,12 +74,12 @@ LEDGER_FALLBACKS = Counter(
     ("kind",),
 )
 TOKENS_RESERVED = Counter(
-    "floodgate_tokens_reserved_total", "Tokens reserved before dispatch.", ("plan",)
+    "floodgate_tokens_reserved_total", "Tokens reserved before dispatch.", ("model", "plan")
 )
 TOKENS_SETTLED = Counter(
     "floodgate_tokens_settled_total",
     "Tokens that settled requests used, by whether the engine said so or we counted.",
-    ("plan", "kind", "exact"),
+    ("model", "plan", "kind", "exact"),
 )
 SETTLEMENTS_WAITING = Gauge(
     "floodgate_settlements_waiting",

@@ -69,7 +69,8 @@ class LineEntrance:
         except ApiError as error:
             labelled(REFUSED, pool.name, plan, error.code).inc()
             raise
-        labelled(ADMITTED, pool.name, plan, "yes" if waited else "no").inc()
+        if avoid == "-":  # on its way to another replica a request was admitted before
+            labelled(ADMITTED, pool.name, plan, "yes" if waited else "no").inc()
         labelled(QUEUE_WAIT, pool.name, plan).observe(self._clock() - began_at)
         if ticket.foretold is not None:
             self._measure_estimate(pool.name, ticket)

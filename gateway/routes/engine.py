@@ -10,9 +10,11 @@ from starlette.types import Receive, Scope, Send
 from gateway.answer_times import AnswerTimes
 from gateway.auth import Caller
 from gateway.endpoints import Endpoint
-from gateway.errors import NotFound
+from gateway.errors import NotFound, RateLimited
 from gateway.exchange import Exchange, Work
 from gateway.gate import Gate
+from gateway.line_metrics import REFUSED
+from gateway.metrics import labelled
 from gateway.plans import Plan
 from gateway.pools import Pool
 from gateway.relay import Relay
@@ -89,7 +91,11 @@ class EngineEndpoint:
         self, caller: Caller, plan: Plan, pool: Pool, request: RequestView
     ) -> Reservation:
         ask = await self._gate.counter.ask(request, pool.context_tokens_max)
-        return await self._gate.limits.reserve(caller, plan, ask)
+        try:
+            return await self._gate.limits.reserve(caller, plan, ask)
+        except RateLimited as error:
+            labelled(REFUSED, pool.name, plan.name, error.code).inc()
+            raise
 
     def _work(
         self,
