@@ -81,7 +81,11 @@ class Exchange:
         except EngineBroken as error:
             ENGINE_FAULTS.labels("broken").inc()
             log.error("engine_broke_off", request_id=self._state["request_id"], error=str(error))
-            fault = Unavailable("The engine broke off while answering.", code="engine_gone")
+            fault = Unavailable(
+                "The engine broke off while answering. Try again shortly.",
+                code="engine_gone",
+                headers=retry_headers(2),
+            )
         except ApiError as error:
             fault = error
         if not self._relay.started:

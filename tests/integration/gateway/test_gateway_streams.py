@@ -135,6 +135,24 @@ async def test_a_stream_that_breaks_in_the_middle_of_an_event_ends_with_an_error
         assert (error["type"], error["error"]["type"]) == ("error", "overloaded_error")
 
 
+async def test_an_engine_that_breaks_off_before_the_caller_has_a_byte_is_503(
+    client: httpx.AsyncClient, engine: ScriptedEngine
+) -> None:
+    async def break_off(request: EngineRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "application/json"})
+        response.content_length = 100
+        await response.prepare(request.raw)
+        await response.write(b'{"choices":')
+        request.cut()
+        return response
+
+    engine.script = break_off
+    answer = await client.post(PATH, json=CHAT)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_gone")
+    assert 1 <= int(answer.headers["retry-after"]) <= 120
+    assert answer.headers["x-should-retry"] == "true"
+
+
 async def test_a_whole_answer_that_breaks_is_never_taken_for_success(
     client: httpx.AsyncClient, engine: ScriptedEngine
 ) -> None:
