@@ -77,7 +77,8 @@ class Relay:
         begin with any white space.
         """
         if not self._started:
-            await self._start(200, _EVENT_STREAM if self.asked_for_stream else _JSON)
+            kind = _EVENT_STREAM if self.asked_for_stream else _JSON
+            await self._start(200, kind, at_once=True)
         notice = place_comment(place) if self.asked_for_stream else b" "
         await self._send({"type": "http.response.body", "body": notice, "more_body": True})
 
@@ -127,10 +128,13 @@ class Relay:
         self._meter = AnswerMeter(self._endpoint, stream=stream, hide_usage=self._hide_usage)
         return self._meter
 
-    async def _start(self, status: int, content_type: str) -> None:
+    async def _start(self, status: int, content_type: str, *, at_once: bool = False) -> None:
+        """`at_once`: proxies are to pass on each byte of this body as it comes, as of a stream."""
         headers = [(b"content-type", content_type.encode("latin-1")), *self._headers]
         if self._is_event_stream:
-            headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+            headers.append((b"cache-control", b"no-cache"))
+        if self._is_event_stream or at_once:
+            headers.append((b"x-accel-buffering", b"no"))
         self._started = True
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 

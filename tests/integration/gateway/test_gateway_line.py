@@ -13,7 +13,7 @@ from aiohttp import web
 from gateway import redis_keys
 from serving.publisher import ModelStore, RecordStore
 from serving.record import EngineLoad, ReplicaFacts, model_record_json, record_json
-from tests.gateway_process import GatewayProcess
+from tests.gateway_process import GatewayProcess, free_port
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
@@ -94,6 +94,7 @@ async def test_who_waits_for_json_gets_white_space_and_then_the_answer(
         first = asyncio.create_task(client.post(PATH, json=CHAT))
         await engine.request(0)
         async with client.stream("POST", PATH, json=CHAT) as answer:
+            assert answer.headers["x-accel-buffering"] == "no"
             text = b""
             async for piece in answer.aiter_raw():
                 text += piece
@@ -342,6 +343,42 @@ async def test_room_that_the_engine_has_filled_by_itself_is_not_handed_out(
                 await asyncio.sleep(0.02)
     publishing.cancel()
     store.close()
+
+
+async def test_a_request_that_moves_to_another_replica_is_admitted_once(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine, flow_server: RedisServer
+) -> None:
+    # Of two replicas the one with more free slots is taken first, and nothing listens there.
+    urls = {"gone": f"http://127.0.0.1:{free_port()}", "there": engine.url}
+    slots = {"gone": 8, "there": 1}
+    stores = {name: RecordStore(flow_server.url, model=MODEL, replica_id=name) for name in urls}
+
+    async def publish() -> None:
+        while True:
+            for name, store in stores.items():
+                facts = ReplicaFacts(MODEL, name, slots[name], 4096, endpoints=())
+                store.write(
+                    record_json(
+                        facts,
+                        url=urls[name],
+                        state="running",
+                        load=EngineLoad(),
+                        published_at_ms=0,
+                    )
+                )
+            await asyncio.sleep(1)
+
+    publishing = asyncio.create_task(publish())
+    gateway = start_gateway(upstream_url="")
+    async with gateway, caller(gateway, api_key) as client:
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        unreachable = r'floodgate_engine_faults_total\{kind="unreachable"\}'
+        assert await gateway.metric(unreachable) == 1
+        admitted = rf'floodgate_admitted_total\{{model="{MODEL}",plan="free"'
+        assert await gateway.metric(admitted) == 1
+    publishing.cancel()
+    for store in stores.values():
+        store.close()
 
 
 async def state_of_model(client: httpx.AsyncClient) -> str:
