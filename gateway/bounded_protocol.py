@@ -2,7 +2,8 @@
 
 uvicorn with httptools takes headers of any size (3 MB were seen to pass) and waits for ever for a
 half-sent request. Here the request line and headers are bounded in bytes and time, and the body
-in time; its size is bounded where it is read. What frames a chunked body (sizes, extensions,
+in time; its size is bounded where it is read; and a caller who leaves its answer unread is cut off,
+for the answer's slot waits with it. What frames a chunked body (sizes, extensions,
 trailers) is bounded as well, and trailers are dropped: uvicorn adds them to the headers, where an
 `authorization` or `x-forwarded-for` could arrive behind every check. A lost connection is told by
 a callback (DISCONNECT_EXTENSION), where ASGI would have a task wait for each request.
@@ -36,6 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
     header_bytes_max: ClassVar[int] = 32 * 1024
     header_time_s_max: ClassVar[float] = 10.0
     body_time_s_max: ClassVar[float] = 30.0
+    write_stall_s_max: ClassVar[float] = 60.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._in_headers = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self._when_gone: Callable[[], None] | None = None
         self._lost = False
 
@@ -55,9 +58,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self._set_deadline(None)
+        self._end_stall()
         super().connection_lost(exc)
         if self._when_gone is not None:
             self._when_gone()
+
+    def pause_writing(self) -> None:
+        """64 KB wait for the caller to read on. It has time until all but 16 KB of them are out."""
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(self.write_stall_s_max, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._end_stall()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -132,6 +146,11 @@ class BoundedProtocol(HttpToolsProtocol):
             # A large body paused the reading; a paused connection does not tell of its end.
             self.flow.resume_reading()
 
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
     def _set_deadline(self, after_s: float | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
@@ -167,10 +186,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def bounded(
-    *, header_bytes_max: int, header_time_s_max: float, body_time_s_max: float
+    *,
+    header_bytes_max: int,
+    header_time_s_max: float,
+    body_time_s_max: float,
+    write_stall_s_max: float,
 ) -> type[BoundedProtocol]:
     """The protocol with these bounds; called once in each worker process."""
     BoundedProtocol.header_bytes_max = header_bytes_max
     BoundedProtocol.header_time_s_max = header_time_s_max
     BoundedProtocol.body_time_s_max = body_time_s_max
+    BoundedProtocol.write_stall_s_max = write_stall_s_max
     return BoundedProtocol

@@ -86,6 +86,11 @@ class GatewaySettings(BaseSettings):
     stream_life_s_max: float = Field(
         600.0, gt=0, description="Longest life of one answer, from dispatch to its last byte."
     )
+    write_stall_s_max: float = Field(
+        60.0,
+        gt=0,
+        description="Longest time a client may leave an answer unread before it is cut off.",
+    )
     queue_length_max: int = Field(
         10_000, ge=0, description="Requests that may wait for one model, over all gateways."
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import orjson
 import pytest
@@ -93,3 +94,24 @@ async def test_a_client_that_sends_nothing_does_not_hold_up_others(
     await gateway.until_ready()
     for _, writer in idle:
         writer.close()
+
+
+async def test_a_caller_whose_machine_is_gone_is_looked_for(gateway: GatewayProcess) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    port = writer.get_extra_info("sockname")[1]
+    ends = f":{gateway.port:04X}", f":{port:04X}"
+    async with asyncio.timeout(20):
+        while kernel_timer(*ends) != "02":  # until the answer is confirmed it is another timer
+            await asyncio.sleep(0.02)
+    writer.close()
+
+
+def kernel_timer(local: str, remote: str) -> str:
+    """The timer that the kernel runs for a connection: 01 retransmission, 02 keep-alive."""
+    for row in Path("/proc/net/tcp").read_text().splitlines():
+        fields = row.split()
+        if fields[1].endswith(local) and fields[2].endswith(remote):
+            return fields[5].partition(":")[0]
+    raise AssertionError("no such connection")

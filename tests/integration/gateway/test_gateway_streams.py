@@ -1,6 +1,7 @@
 """Streams through the real gateway processes: at once, whole, and ended in words."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import httpx
@@ -272,6 +273,29 @@ async def test_a_large_stream_to_a_slow_reader_is_not_piled_up(
         after = sum(worker.memory_info().rss for worker in gateway.workers())
         assert sent < 40_000_000, "sockets and buffers hold a few MB, not the stream"
         assert after - before < 20_000_000
+
+
+async def test_a_caller_that_stops_reading_is_cut_off_and_frees_the_engine(
+    start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
+) -> None:
+    async def pour(request: EngineRequest) -> web.StreamResponse:
+        response = await request.stream()
+        while True:
+            await response.write(b"data: " + b"x" * 65_000 + b"\n\n")
+
+    engine.script = pour
+    body = orjson.dumps(STREAM)
+    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api_key}\r\n"
+    async with start_gateway(slots=1, write_stall_s_max=0.5) as gateway:
+        with socket.create_connection(("127.0.0.1", gateway.port)) as stalled:
+            stalled.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+            seen = await engine.request(0)
+            await asyncio.wait_for(seen.gone.wait(), 30)
+            hung_up = r'floodgate_client_disconnects_total\{state="streaming"\}'
+            while await gateway.metric(hung_up) != 1:
+                await asyncio.sleep(0.02)
+            while await gateway.metric("floodgate_slots_held") != 0:
+                await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("wanted", [False, True])
