@@ -190,11 +190,12 @@ class QueueTimeout(Unavailable):
 class Draining(Unavailable):
     code = "draining"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "This gateway is being restarted. Try again in 1 s: your place is kept.",
-            headers=retry_headers(1),
-        )
+    def __init__(self, *, was_running: bool = False) -> None:
+        """`was_running`: the answer outlived the time that a stopping worker has for it."""
+        what = "before this answer's end. Try again in 1 s."
+        if not was_running:
+            what = "Try again in 1 s: your place is kept."
+        super().__init__(f"This gateway is being restarted. {what}", headers=retry_headers(1))
 
 
 class StreamLifeExceeded(ApiError):

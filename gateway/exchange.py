@@ -1,5 +1,6 @@
 """One admitted request: a slot, the engine, its bytes to the caller, and what it cost."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +12,7 @@ from gateway.admission import Slot
 from gateway.endpoints import Endpoint
 from gateway.errors import (
     ApiError,
+    Draining,
     EngineBroken,
     EngineFailed,
     EngineUnreachable,
@@ -88,6 +90,15 @@ class Exchange:
             )
         except ApiError as error:
             fault = error
+        except asyncio.CancelledError:
+            if self._relay.client_is_gone or not self._gate.stopping():
+                raise
+            # The server cancels what runs longer than a stopping worker may, and then closes
+            # the loop, which leaves time for some words.
+            cancelled = asyncio.current_task()
+            assert cancelled is not None
+            cancelled.uncancel()
+            fault = Draining(was_running=True)
         if not self._relay.started:
             raise fault
         self._state["code"] = fault.code

@@ -1,6 +1,7 @@
 """The steps that every request to the engine takes, held together for the routes."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.admission import Admission
@@ -32,6 +33,8 @@ class Gate:
     cache_salt_secret: bytes
     body_bytes_max: int
     lives: Deadlines
+    # Whether this worker was told to stop: what it still runs is cancelled in the end.
+    stopping: Callable[[], bool]
 
     async def view(self, endpoint: Endpoint, body: bytes) -> RequestView:
         """Reads and judges a body; a large one in a thread, so that the loop does not stand still.

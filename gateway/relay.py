@@ -64,6 +64,11 @@ class Relay:
         """Whether status and headers are out, so that a fault can no longer be a status."""
         return self._started
 
+    @property
+    def client_is_gone(self) -> bool:
+        """Whether nobody is left to answer."""
+        return self._watch.client_is_gone
+
     def usage(self, prompt_tokens_estimate: int) -> Usage:
         """What was spent; the prompt alone where the caller hung up before an answer began."""
         if self._meter is None:

@@ -77,6 +77,11 @@ class ClientWatch:
         if self._gone and exc_type is asyncio.CancelledError and self._worker.uncancel() == 0:
             raise ClientGone("hung up") from None
 
+    @property
+    def client_is_gone(self) -> bool:
+        """Whether it was the caller's hanging up that cancelled the work."""
+        return self._gone
+
     def disarm(self) -> None:
         """Call before the last byte is sent: servers report a finished answer as a disconnect."""
         self._disarmed = True

@@ -1,8 +1,8 @@
 """Runs the gateway: one supervisor, and worker processes that share the listening socket.
 
 A worker that dies is started anew, and its slots come back when its lease ends. SIGTERM lets
-running answers finish for `gateway_drain_s_max`, then cuts them. SIGHUP replaces each worker by a
-new one, whose predecessor may take `replaced_drain_s_max` for its answers.
+running answers finish for `gateway_drain_s_max`, then ends them in words. SIGHUP replaces each
+worker by a new one, whose predecessor may take `replaced_drain_s_max` for its answers.
 """
 
 import contextlib

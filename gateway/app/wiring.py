@@ -131,6 +131,7 @@ async def _lifespan(
             cache_salt_secret=cache_salt_secret(settings),
             body_bytes_max=settings.body_bytes_max,
             lives=Deadlines(settings.stream_life_s_max),
+            stopping=lambda: readiness.stopping,
         )
         engine_endpoints.update((e.path, EngineEndpoint(e, gate)) for e in ENDPOINTS)
         _mount(app, settings, gate, capacity, readiness, engine_endpoints)

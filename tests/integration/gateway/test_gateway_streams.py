@@ -219,6 +219,42 @@ async def test_an_answer_past_its_life_is_ended_in_words_and_in_the_engine(
         await asyncio.wait_for((await engine.request(index)).gone.wait(), 10)
 
 
+async def test_what_runs_longer_than_a_stopping_gateway_may_is_ended_in_words(
+    start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
+) -> None:
+    async def begin(request: EngineRequest) -> web.StreamResponse:
+        if b"stream" not in request.body:
+            return await request.wait_until_gone()
+        response = await request.stream()
+        await response.write(b'data: {"n":0}\n\n')
+        return await request.wait_until_gone()
+
+    engine.script = begin
+    gateway = start_gateway(gateway_drain_s_max=1)
+    async with (
+        gateway,
+        httpx.AsyncClient(
+            base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=30
+        ) as client,
+    ):
+        streams = [
+            asyncio.create_task(client.post(path, json=body)) for path, body in STREAMS.items()
+        ]
+        whole = asyncio.create_task(client.post(PATH, json=CHAT))
+        last = await engine.request(3)
+        stopping = asyncio.create_task(asyncio.to_thread(gateway.stop))
+        ends = [(await stream).content.rpartition(b"data: ")[2] for stream in streams]
+        chat, responses, messages = (orjson.loads(end) for end in ends)
+        assert (chat["error"]["code"], chat["error"]["retry_after"]) == ("draining", 1)
+        assert (responses["type"], responses["code"]) == ("error", "draining")
+        assert (messages["type"], messages["error"]["reason"]) == ("error", "draining")
+        refused = await whole
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+        assert refused.headers["retry-after"] == "1"
+        await stopping
+        await asyncio.wait_for(last.gone.wait(), 10)
+
+
 async def test_an_engine_that_is_gone_is_503_and_back_when_it_is_back(
     start_gateway: Callable[..., GatewayProcess], api_key: str
 ) -> None:
