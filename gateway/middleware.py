@@ -4,6 +4,7 @@
 for the one log line at its end. Keys, codes and prompts are never put there.
 """
 
+import asyncio
 import random
 import re
 import time
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.client_address import Network, client_address
 from gateway.endpoints import ENDPOINTS, shape_of
-from gateway.errors import ApiError, BodyTooLarge, ClientGone, EngineBroken
+from gateway.errors import ApiError, BodyTooLarge, ClientGone, Draining, EngineBroken
 from gateway.metrics import DISCONNECTS, DURATION, REQUESTS, REQUESTS_ACTIVE, labelled
 from gateway.responses import send_error
 
@@ -71,6 +72,10 @@ class RequestLayer:
             await exchange.refuse(error)
         except ClientGone:
             exchange.client_gone()
+        except asyncio.CancelledError:
+            # By a server that stops and waits no longer; who hangs up is ClientGone.
+            await exchange.refuse(Draining(was_running=True))
+            raise
         except EngineBroken as error:
             exchange.status = "cut"
             log.error("answer_cut", request_id=exchange.request_id, error=str(error))

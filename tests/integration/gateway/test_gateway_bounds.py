@@ -1,7 +1,7 @@
 """What a hostile or broken client may send: raw sockets against the real gateway."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import orjson
@@ -62,6 +62,18 @@ async def test_a_body_that_stops_half_way_is_cut(strict: GatewayProcess, api_key
     head = HEAD + b"authorization: Bearer " + api_key.encode() + b"\r\n"
     answer = await exchange(strict, head + b"content-length: 100\r\n\r\n{")
     assert answer == (408, "request_timeout")
+
+
+async def test_a_body_that_outlasts_a_stopping_gateway_is_refused_in_words(
+    start_gateway: Callable[..., GatewayProcess], api_key: str
+) -> None:
+    head = HEAD + b"authorization: Bearer " + api_key.encode() + b"\r\n"
+    async with start_gateway(gateway_drain_s_max=1) as gateway:
+        sending = asyncio.create_task(exchange(gateway, head + b"content-length: 100\r\n\r\n{"))
+        while await gateway.metric("floodgate_requests_active") != 2:  # this look is one
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(gateway.stop)
+        assert await sending == (503, "draining")
 
 
 async def test_a_chunked_body_past_its_bound_is_refused(
