@@ -17,7 +17,9 @@ class GatewaySettings(BaseSettings):
         pydantic.ValidationError: a value is missing, malformed or out of bounds.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOODGATE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="FLOODGATE_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
     host: str = Field("0.0.0.0", description="Address the gateway listens on.")  # noqa: S104 - the one public door
     port: int = Field(8000, ge=1, le=65535, description="Port the gateway listens on.")
@@ -143,11 +145,6 @@ class GatewaySettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="JSON lines, or text for people; auto: text on a terminal."
     )
-
-    @field_validator("plans_file", mode="before")
-    @classmethod
-    def _empty_is_the_packaged_one(cls, value: object) -> object:
-        return None if value == "" else value
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -16,7 +16,11 @@ class ServingSettings(BaseSettings):
     """Settings of the Ray Serve side. Raises pydantic.ValidationError for a wrong value."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FLOODGATE_", frozen=True, extra="ignore", protected_namespaces=()
+        env_prefix="FLOODGATE_",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        protected_namespaces=(),
     )
 
     flow_url: SecretStr = Field(

@@ -1,20 +1,43 @@
 """Settings of the launcher, and the file that lists everybody's."""
 
+import os
 from pathlib import Path
 
 import pytest
+from pydantic_settings import BaseSettings
 
 from deploy.env_example import env_example
 from deploy.errors import Refused
 from deploy.settings import LaunchSettings, read_settings
+from gateway.settings import GatewaySettings
+from serving.settings import ServingSettings
+from waitlist.settings import WaitlistSettings
 
 ROOT = Path(__file__).resolve().parents[3]
+KINDS = (LaunchSettings, GatewaySettings, WaitlistSettings, ServingSettings)
+GIVEN = {
+    "ledger_url": "redis://h:1/0",
+    "flow_url": "redis://h:2/0",
+    "engine_secret": "0123456789abcdef",
+    "model": "owner/model",
+}
+EXAMPLE = dict(
+    line.removeprefix("#").split("=", 1)
+    for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    if line.startswith("#FLOODGATE_")
+)
 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HOME", "CACHE", "PORT", "HOST", "MODEL"):
-        monkeypatch.delenv(f"FLOODGATE_{name}", raising=False)
+    for name in os.environ:
+        if name.startswith("FLOODGATE_"):
+            monkeypatch.delenv(name)
+
+
+def read_with_what_is_required(kind: type[BaseSettings]) -> BaseSettings:
+    required = {n: GIVEN[n] for n, field in kind.model_fields.items() if field.is_required()}
+    return kind(**required)  # type: ignore[arg-type]
 
 
 def test_env_example_lists_exactly_the_settings() -> None:
@@ -49,3 +72,23 @@ def test_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, value: 
 def test_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOODGATE_PORT", "")
     assert read_settings(LaunchSettings).port == 8000
+
+
+@pytest.mark.parametrize("name", [name for name, value in EXAMPLE.items() if not value])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_line_of_env_example_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, kind: type[BaseSettings], name: str
+) -> None:
+    untouched = read_with_what_is_required(kind)
+    monkeypatch.setenv(name, "")
+    assert read_with_what_is_required(kind) == untouched
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_defaults_of_env_example_are_read_back_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, kind: type[BaseSettings]
+) -> None:
+    untouched = read_with_what_is_required(kind)
+    for name, value in EXAMPLE.items():
+        monkeypatch.setenv(name, value)
+    assert read_with_what_is_required(kind) == untouched
