@@ -12,6 +12,8 @@ from tests.running_floodgate import MODEL, RunningFloodgate
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
+EVERY_ADDRESS = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+
 
 def listening(process: psutil.Process) -> set[tuple[str, int]]:
     try:
@@ -31,14 +33,28 @@ def is_loopback(address: str) -> bool:
     return (mapped or found).is_loopback
 
 
-def strangers_addresses() -> list[str]:
-    """This machine's addresses that are not loopback: connecting to them never leaves it."""
+def strangers_addresses() -> list[tuple[socket.AddressFamily, str]]:
+    """This machine's addresses that are not loopback: connecting to them never leaves it.
+
+    A link-local one bears its scope, as in fe80::1%eth0.
+    """
     return [
-        address.address
+        (address.family, address.address)
         for addresses in psutil.net_if_addrs().values()
         for address in addresses
-        if address.family == socket.AF_INET and not address.address.startswith("127.")
+        if address.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(address.address)
     ]
+
+
+def answers(family: socket.AddressFamily, address: str, port: int) -> bool:
+    """Whether somebody accepts a connection there."""
+    with socket.socket(family) as probe:
+        probe.settimeout(2)
+        # What to connect to is as long as the family wants it: IPv6 has a scope as well.
+        ((_, _, _, _, target),) = socket.getaddrinfo(
+            address, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+        return probe.connect_ex(target) == 0
 
 
 def test_only_the_gateways_port_answers_beyond_loopback(floodgate: RunningFloodgate) -> None:
@@ -50,12 +66,13 @@ def test_only_the_gateways_port_answers_beyond_loopback(floodgate: RunningFloodg
     assert len(sockets) > 10, "Ray alone listens on a dozen"
     beyond = {(ip, port) for ip, port in sockets if not is_loopback(ip)}
     assert {port for _, port in beyond} <= {floodgate.port}, beyond
-    for address in strangers_addresses():
-        for _, port in sockets:
-            with socket.socket() as probe:
-                probe.settimeout(2)
-                answered = probe.connect_ex((address, port)) == 0
-            assert not answered or port == floodgate.port, f"{address}:{port} answers strangers"
+    strangers = strangers_addresses()
+    assert strangers, "this machine has no address that a stranger could use"
+    for family, address in strangers:
+        with socket.create_server((EVERY_ADDRESS[family], 0), family=family) as open_one:
+            assert answers(family, address, open_one.getsockname()[1]), "the probe itself works"
+        for port in {port for _, port in sockets} - {floodgate.port}:
+            assert not answers(family, address, port), f"{address} port {port} answers strangers"
 
 
 @pytest.mark.parametrize(
