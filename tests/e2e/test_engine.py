@@ -18,6 +18,8 @@ def chat(text: str = "Tell me a story.", **fields: object) -> dict[str, object]:
     return {"model": MODEL, "messages": [{"role": "user", "content": text}], **fields}
 
 
+LENGTHY = "Write a story of twenty chapters. Tell each chapter at length."
+ENDED_BY_ITSELF = r'vllm:request_success_total\{[^}]*finished_reason="(?:stop|length)"[^}]*\}'
 ENDLESS = chat(max_tokens=7000, ignore_eos=True)
 
 
@@ -101,6 +103,44 @@ async def test_hanging_up_frees_running_and_queued_work_inside_vllm(
     # The slots are free as well: all eight can be taken again.
     answers = await asyncio.gather(*(client.post(PATH, json=chat(max_tokens=1)) for _ in range(8)))
     assert [answer.status_code for answer in answers] == [200] * 8
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("completions", {"prompt": "One day", "max_tokens": 7000, "ignore_eos": True}),
+        ("responses", {"input": "Tell a story.", "max_output_tokens": 7000, "ignore_eos": True}),
+        # Anthropic's API cannot ask to go on beyond the end: its answer is as long as it is.
+        ("messages", {"messages": [{"role": "user", "content": LENGTHY}], "max_tokens": 7000}),
+    ],
+)
+async def test_hanging_up_on_each_endpoint_frees_the_work_inside_vllm(
+    client: httpx.AsyncClient,
+    floodgate: RunningFloodgate,
+    endpoint: str,
+    body: dict[str, object],
+    stream: bool,
+) -> None:
+    came = asyncio.Event()
+
+    async def ask() -> None:
+        request = {"model": MODEL, **body, "stream": stream}
+        async with client.stream("POST", f"/v1/{endpoint}", json=request) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            async for _ in answer.aiter_raw():
+                came.set()
+
+    ended = floodgate.engine_metric(ENDED_BY_ITSELF)
+    call = asyncio.create_task(ask())
+    await floodgate.until_engine(running=1)
+    if stream:
+        await came.wait()
+    call.cancel()
+    await floodgate.until_engine(running=0)
+    assert call.cancelled()
+    assert came.is_set() == stream
+    assert floodgate.engine_metric(ENDED_BY_ITSELF) == ended
 
 
 async def test_the_request_id_reaches_the_engine_and_comes_back(

@@ -44,13 +44,37 @@ def until_gone(mark: str) -> None:
         time.sleep(0.1)  # the test's own time limit ends it
 
 
+def run_as_pasted(running: RunningFloodgate, block: str) -> str:
+    """What a printed block prints in the shell and folder that `floodgate up` was started from."""
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", block],
+        cwd=running.launcher.cwd(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
 def test_up_prints_what_a_new_user_needs(floodgate: RunningFloodgate) -> None:
-    output = floodgate.output
-    assert floodgate.url.rsplit(":", 1)[1] in output
-    assert "fgi-" in output
-    assert "/invites/redeem" in output
-    assert "curl" in output
-    assert "OpenAI(" in output
+    """Both printed blocks chat as they stand. Their codes can be redeemed once: only here."""
+    printed = floodgate.output.partition("Redeem it and chat, with curl:")[2]
+    curl, _, rest = printed.partition("The same with the OpenAI Python SDK and a code of its own:")
+    python = rest.partition("More codes: ")[0]
+    assert f":{floodgate.port}/invites/redeem" in curl
+    events = [
+        line.removeprefix("data: ")
+        for line in run_as_pasted(floodgate, curl).splitlines()
+        if line.startswith("data: ")
+    ]
+    assert events.pop() == "[DONE]"
+    choices = [choice for event in events for choice in json.loads(event)["choices"]]
+    assert "".join(choice["delta"].get("content") or "" for choice in choices).strip()
+    key, _, answer = run_as_pasted(floodgate, python).partition("\n")
+    assert key.startswith("Your key: ")
+    assert answer.strip()
 
 
 def test_status_and_a_second_up(floodgate: RunningFloodgate) -> None:
