@@ -1,13 +1,18 @@
 """Sockets and secrets of a running Floodgate, tried as a stranger would."""
 
+import asyncio
 import ipaddress
+import json
 import socket
+import uuid
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 import redis
 
+from serving.processes import read_note
 from tests.running_floodgate import MODEL, RunningFloodgate
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -111,3 +116,46 @@ def test_both_redis_servers_want_a_password(floodgate: RunningFloodgate) -> None
         stranger = "redis://" + url.split("@")[1]
         with redis.Redis.from_url(stranger) as client, pytest.raises(redis.AuthenticationError):
             client.ping()
+
+
+async def test_no_log_holds_a_key_a_code_a_prompt_or_a_secret(floodgate: RunningFloodgate) -> None:
+    """Neither what our processes write nor what Ray and vLLM write into folders of their own."""
+    (made,) = json.loads(floodgate.run("invites", "create", "--json"))["invites"]
+    code, email = made["code"], f"{uuid.uuid4()}@example.com"
+    prompts = {why: f"prompt-{uuid.uuid4()}" for why in ("served", "gate", "engine")}
+    mine = f"e2e-{uuid.uuid4()}"
+    async with httpx.AsyncClient(base_url=floodgate.url, timeout=60) as client:
+        redeemed = await client.post("/invites/redeem", json={"code": code, "email": email})
+        key = redeemed.json()["api_key"]
+        client.headers["authorization"] = f"Bearer {key}"
+        for why, status, fields in (
+            ("served", 200, {}),
+            ("gate", 404, {"model": "other"}),
+            # The gate takes any JSON schema; the engine finds that it cannot follow this one.
+            ("engine", 400, {"structured_outputs": {"json": {"type": "string", "pattern": "("}}}),
+        ):
+            body = {
+                "model": MODEL,
+                "messages": [{"role": "user", "content": prompts[why]}],
+                "max_tokens": 2,
+                **fields,
+            }
+            headers = {"x-request-id": mine if why == "engine" else why}
+            answer = await client.post("/v1/chat/completions", json=body, headers=headers)
+            assert answer.status_code == status, f"{why}: {answer.text}"
+    note = read_note(floodgate.home)
+    assert note is not None
+    folders = (floodgate.home / "logs", note.folder / "ray" / "session_latest" / "logs")
+    while mine not in (folders[0] / "gateway.log").read_text():
+        await asyncio.sleep(0.05)
+    secrets = {"key": key, "code": code, "address": email, **prompts}
+    secrets |= {"secret": floodgate.engine_secret}
+    for name in ("flow_url", "ledger_url"):
+        secrets[name] = urlsplit(floodgate.state[name]).password or ""
+    for folder in folders:
+        logs = [path for path in folder.rglob("*") if path.is_file()]
+        assert logs, f"{folder} has no logs"
+        for path in logs:
+            found = path.read_bytes()
+            held = [name for name, secret in secrets.items() if secret.encode() in found]
+            assert not held, f"{path} holds {held}"

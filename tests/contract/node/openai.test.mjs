@@ -23,6 +23,32 @@ test("a stream says the same as the whole answer", async () => {
   assert.equal(text, whole.choices[0].message.content);
 });
 
+test("a tool call", async () => {
+  const answer = await client.chat.completions.create({
+    model,
+    messages: [{ role: "user", content: "What is the weather in Paris?" }],
+    temperature: 0,
+    max_tokens: 60,
+    tools: [{
+      type: "function",
+      function: {
+        name: "weather",
+        parameters: {
+          type: "object",
+          properties: { city: { type: "string", enum: ["Paris", "Rome"] } },
+          required: ["city"],
+          additionalProperties: false,
+        },
+      },
+    }],
+    tool_choice: { type: "function", function: { name: "weather" } },
+  });
+  const [call] = answer.choices[0].message.tool_calls;
+  assert.equal(call.type, "function");
+  assert.equal(call.function.name, "weather");
+  assert.match(JSON.parse(call.function.arguments).city, /^(Paris|Rome)$/);
+});
+
 test("the Responses API", async () => {
   const answer = await client.responses.create({
     model, input: "What is the capital of France?", temperature: 0, max_output_tokens: 20, store: false,
@@ -53,4 +79,26 @@ test("aborting a stream ends it", async () => {
     if (chunks === 3) stream.controller.abort();
   }
   assert.ok(chunks >= 3 && chunks < 100);
+});
+
+async function untilRunning(count) {
+  const headers = { authorization: `Bearer ${FLOODGATE_TEST_KEY}` };
+  for (;;) {
+    const answer = await fetch(`${FLOODGATE_TEST_URL}/v1/queue`, { headers });
+    if ((await answer.json()).models[0].running === count) return;
+  }
+}
+
+// That vLLM lets go of it as well is seen by test_openai_node.py.
+test("aborting a request that does not stream ends it", async () => {
+  await untilRunning(0);
+  const controller = new AbortController();
+  const answer = client.chat.completions.create(
+    { ...greedy, max_tokens: 7000, ignore_eos: true }, { signal: controller.signal },
+  );
+  const refusal = assert.rejects(answer, OpenAI.APIUserAbortError);
+  await untilRunning(1);
+  controller.abort();
+  await refusal;
+  await untilRunning(0);
 });
