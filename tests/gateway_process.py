@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,6 +31,7 @@ class GatewayProcess:
     def __init__(self, folder: Path, **settings: object) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.command: Sequence[str] = (sys.executable, "-c", _RUN)
         self._log = folder / "gateway.log"
         self._settings = {"host": "127.0.0.1", "port": self.port, "log_format": "json", **settings}
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,9 +60,7 @@ class GatewayProcess:
             **{f"FLOODGATE_{k.upper()}": str(v) for k, v in self._settings.items()},
         }
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _RUN], env=environment, stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(self.command, env=environment, stdout=log, stderr=log)
         await self.until_ready()
 
     async def until_ready(self) -> None:

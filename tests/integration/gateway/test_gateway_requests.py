@@ -8,10 +8,12 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
+from aiohttp import web
 
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
-from tests.scripted_engine import MODEL, ScriptedEngine
+from tests.running_floodgate import floodgate
+from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
 from waitlist.directory import Directory
 from waitlist.tokens import new_api_key
 
@@ -183,6 +185,45 @@ async def test_rate_headers_and_429(
             await asyncio.sleep(0.05)
         tokens = rf'floodgate_tokens_\w+_total\{{.*model="{MODEL}",plan="free"'
         assert await gateway.metric(tokens) > 0
+
+
+async def test_embeddings_pass_and_are_settled_to_the_engines_count(
+    client: httpx.AsyncClient, engine: ScriptedEngine, directory: Directory, api_key: str
+) -> None:
+    made = {
+        "object": "list",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.25, -1.5]}],
+        "usage": {"prompt_tokens": 4321, "total_tokens": 4321},
+    }
+
+    async def embed(request: EngineRequest) -> web.StreamResponse:
+        return web.json_response(made)
+
+    engine.script = embed
+    asked = {"model": MODEL, "input": ["hello"], "encoding_format": "float"}
+    answer = await client.post("/v1/embeddings", json=asked)
+    assert (answer.status_code, answer.json()) == (200, made)
+    seen = await engine.request(0)
+    assert (seen.raw.path, orjson.loads(seen.body)) == ("/v1/embeddings", asked)
+    record = await directory.find_key(api_key)
+    assert record is not None
+    while not (days := await directory.usage.usage_of(record.account_id, 2)):
+        await asyncio.sleep(0.02)
+    (day,) = days
+    assert (day.total.requests, day.total.tokens) == (1, 4321)
+
+
+async def test_the_command_runs_the_gateway_alone(
+    start_gateway: Callable[..., GatewayProcess], api_key: str
+) -> None:
+    """As people run it who have an engine already. Its options win over the environment."""
+    gateway = start_gateway(port=1, workers=1)
+    gateway.command = (floodgate(), "gateway", "--port", str(gateway.port), "--workers", "2")
+    async with gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+        assert len(gateway.workers()) == 2
+        answer = await client.post(PATH, json=CHAT, headers={"authorization": f"Bearer {api_key}"})
+        assert answer.status_code == 200
+        assert answer.json()["object"] == "chat.completion"
 
 
 async def test_models_are_listed_and_found(client: httpx.AsyncClient) -> None:
