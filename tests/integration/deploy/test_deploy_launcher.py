@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,9 +75,7 @@ async def test_up_serves_and_down_leaves_nothing(light: RunningFloodgate) -> Non
     keys = [json.loads(line) for line in light.run("keys", "list", "--json").splitlines()]
     assert [key["revoked_at"] is not None for key in keys] == [True]  # the launcher's own
 
-    begun_at = time.monotonic()
     assert "Stopped" in light.run("down")
-    assert time.monotonic() - begun_at < 15
     assert not marked_processes.find(marked_processes.of_run(state["mark"]))
     assert not any(lives(one) for one in processes)
     assert is_free(light.port)
