@@ -43,7 +43,7 @@ def find_profile(name: str, environ: Mapping[str, str] = os.environ) -> Profile:
 
 def choose_engine_lock(environ: Mapping[str, str]) -> str:
     """`gpu` where FLOODGATE_ACCELERATOR says so, or where it leaves the choice and one is there."""
-    wanted = environ.get("FLOODGATE_ACCELERATOR", "auto")
+    wanted = environ.get("FLOODGATE_ACCELERATOR") or "auto"
     if wanted not in ("auto", "cpu", "gpu"):
         raise SetupFailed(
             f"FLOODGATE_ACCELERATOR is {wanted!r}.", "Set it to auto, cpu or gpu, or leave it out."

@@ -37,6 +37,10 @@ def test_accelerator_can_be_said(wanted: str) -> None:
     assert choose_engine_lock({"FLOODGATE_ACCELERATOR": wanted}) == wanted
 
 
+def test_an_empty_accelerator_is_none_said() -> None:
+    assert choose_engine_lock({"FLOODGATE_ACCELERATOR": ""}) == choose_engine_lock({})
+
+
 def test_accelerator_that_does_not_exist_is_refused() -> None:
     with pytest.raises(SetupFailed, match="tpu"):
         choose_engine_lock({"FLOODGATE_ACCELERATOR": "tpu"})
