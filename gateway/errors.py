@@ -144,13 +144,16 @@ class AccountQueueFull(RateLimited):
 
 
 class EngineRefused(ApiError):
-    """The engine refused a request whose status went out while it waited in line."""
+    """The engine refused a request: a prompt that is too long, an image that cannot be read."""
 
     type = "invalid_request_error"
     code = "engine_refused"
 
-    def __init__(self, status: int, body: bytes) -> None:
-        super().__init__(_engine_message(body) or f"The engine refused with status {status}.")
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        message, param = _engine_words(body)
+        super().__init__(
+            message or f"The engine refused with status {status}.", param=param, headers=headers
+        )
         self.status_code = status
 
 
@@ -213,10 +216,14 @@ def retry_headers(retry_after_s: int) -> Mapping[str, str]:
     return {"retry-after": str(retry_after_s), "x-should-retry": "true"}
 
 
-def _engine_message(body: bytes) -> str:
-    """What the engine says in either family's error shape; empty where it does not."""
+def _engine_words(body: bytes) -> tuple[str, str | None]:
+    """What the engine says, and of which field, in either family's error shape.
+
+    An empty text where it does not say.
+    """
     try:
         error = orjson.loads(body)["error"]
-        return str(error["message"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return ""
+        message, param = str(error["message"]), error.get("param")
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return "", None
+    return message, param if isinstance(param, str) else None

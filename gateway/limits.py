@@ -17,7 +17,7 @@ from gateway.errors import FlowUnavailable
 from gateway.local_limits import LocalLimits
 from gateway.metrics import FLOW_FALLBACKS, TOKENS_RESERVED, TOKENS_SETTLED, labelled
 from gateway.plans import Plan
-from gateway.rate_headers import Quota
+from gateway.rate_headers import Quota, wire_headers
 from gateway.redis_client import FlowRedis
 from gateway.reservation import (
     Budget,
@@ -90,7 +90,7 @@ class Limits:
             output_cap=decision.cap if terms.choices else None,
             choices=terms.choices,
             tokens=tokens,
-            headers=decision.headers(),
+            headers=wire_headers(decision.headers()),
             day=decision.today,
             day_since_us=decision.day_since_us,
             leaked_at_us=decision.leaked_at_us,

@@ -6,6 +6,7 @@ also tell the day's tokens.
 """
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,6 +41,16 @@ def rate_headers(requests: Quota, tokens: Quota, day: Quota | None) -> dict[str,
         "ratelimit-policy": _policy(requests.limit, tokens.limit, day and day.limit),
         "ratelimit": state,
     }
+
+
+def wire_headers(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+    """The same as they are sent. Names are shared: a waiting request holds its own values."""
+    return tuple((_wire_name(name), value.encode()) for name, value in headers.items())
+
+
+@lru_cache(maxsize=64)
+def _wire_name(name: str) -> bytes:
+    return name.encode()
 
 
 def duration(ms: int) -> str:

@@ -7,7 +7,6 @@ well-formed error under status 200 would be taken for success.
 """
 
 import math
-from collections.abc import Iterable
 
 import structlog
 from starlette.types import Send
@@ -16,7 +15,14 @@ from gateway.answer_meter import AnswerMeter
 from gateway.answer_times import AnswerTimes
 from gateway.endpoints import Endpoint
 from gateway.error_shapes import error_event
-from gateway.errors import ApiError, EngineBroken, EngineFailed, EngineRefused
+from gateway.errors import (
+    ApiError,
+    EngineBroken,
+    EngineFailed,
+    EngineRefused,
+    Unavailable,
+    retry_headers,
+)
 from gateway.metrics import ENGINE_FAULTS
 from gateway.request_body import ClientWatch
 from gateway.responses import send_whole
@@ -28,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 # Answers up to this size are read whole and sent in one piece; a chat answer has 1 to 20 KB.
 _WHOLE_BYTES_MAX = 256 * 1024
+# The secret between gateway and engine, or the upstream's key, is wrong: nothing of the caller's.
+_NOT_LET_IN = (401, 403)
 _EVENT_STREAM = "text/event-stream"
 _JSON = "application/json"
 
@@ -40,7 +48,7 @@ class Relay:
         send: Send,
         watch: ClientWatch,
         *,
-        headers: Iterable[tuple[bytes, bytes]],
+        headers: tuple[tuple[bytes, bytes], ...],
         endpoint: Endpoint,
         stream: bool,
         hide_usage: bool,
@@ -49,7 +57,7 @@ class Relay:
     ) -> None:
         self._send = send
         self._watch = watch
-        self._headers = tuple(headers)
+        self._headers = headers
         self._endpoint = endpoint
         self._hide_usage = hide_usage
         self._meter: AnswerMeter | None = None
@@ -91,16 +99,25 @@ class Relay:
         """The whole of an answer.
 
         Raises:
-            EngineFailed: the engine answered with a fault of its own (5xx).
-            EngineRefused: the engine refused the request, and the status is out already.
+            EngineFailed: the engine answered with a fault of its own (5xx), or it would not let
+                the gateway in.
+            Unavailable: it has too much to do (429), which is no limit of the caller's.
+            EngineRefused: it refused the request.
             EngineBroken: the answer broke off.
         """
-        if answer.status >= 500:
+        if answer.status >= 500 or answer.status in _NOT_LET_IN:
             ENGINE_FAULTS.labels("status").inc()
             log.error("engine_fault", status=answer.status, body=(await answer.whole())[:500])
             raise EngineFailed("The engine failed to answer this request.")
-        if self._started and answer.status != 200:
-            raise EngineRefused(answer.status, await answer.whole())
+        if answer.status == 429:
+            raise Unavailable(
+                "The engine has too much to do. Try again shortly.",
+                code="engine_busy",
+                headers=retry_headers(2),
+            )
+        if answer.status != 200:
+            limits = {name.decode(): value.decode() for name, value in self._headers}
+            raise EngineRefused(answer.status, await answer.whole(), limits)
         length = answer.content_length
         if not self._started and length is not None and length <= _WHOLE_BYTES_MAX:
             await self._whole(answer)
@@ -109,8 +126,7 @@ class Relay:
 
     async def _whole(self, answer: EngineAnswer) -> None:
         body = await answer.whole()
-        if answer.status == 200:
-            self._meter_of(stream=False).feed(body)
+        self._meter_of(stream=False).feed(body)
         self._started = True
         self._watch.disarm()
         await send_whole(self._send, answer.status, body, self._headers)

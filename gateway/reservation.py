@@ -4,7 +4,6 @@ Named tuples: a request makes seven of these, and a frozen dataclass takes 2 µs
 0.4.
 """
 
-from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -127,7 +126,7 @@ class Reservation(NamedTuple):
     output_cap: int | None
     choices: int
     tokens: int
-    headers: Mapping[str, str]
+    headers: tuple[tuple[bytes, bytes], ...]
     day: int
     day_since_us: int
     leaked_at_us: int

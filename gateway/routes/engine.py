@@ -57,7 +57,7 @@ class EngineEndpoint:
             relay = Relay(
                 send,
                 watch,
-                headers=[(k.encode(), v.encode()) for k, v in reservation.headers.items()],
+                headers=reservation.headers,
                 endpoint=self._endpoint,
                 stream=stream,
                 hide_usage=hide_usage,

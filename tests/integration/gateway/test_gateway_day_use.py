@@ -21,6 +21,7 @@ from gateway.usage_sums import UsageLedgerUnavailable
 from tests.plans_file import plan
 from tests.redis_server import RedisServer
 from waitlist.acting_ledger import ActingLedger
+from waitlist.first_requests import FirstRequests
 from waitlist.ledger import Ledger
 from waitlist.usage import UsageHistory
 
@@ -46,7 +47,7 @@ class Worker:
         self.flow = flow
         self._ledger = Ledger(ledger.url, deadline_s=2.0)
         acting = ActingLedger(self._ledger, clock=time.time, actor="tests")
-        self.usage = CountingUsage(UsageHistory(acting))
+        self.usage = CountingUsage(UsageHistory(acting), FirstRequests(acting))
         self.limits = Limits(
             flow,
             self.usage,
@@ -63,7 +64,7 @@ class Worker:
 
     async def left_today(self) -> int:
         held = await self.limits.reserve(ALICE, LIMITED, TokenAsk("m", 0, 0, None))
-        state = held.headers["ratelimit"]
+        state = dict(held.headers)[b"ratelimit"].decode()
         return int(state.partition('"tokens-day";r=')[2].partition(";")[0])
 
     async def close(self) -> None:

@@ -181,17 +181,37 @@ async def test_an_engine_that_fails_is_502_without_its_words(
     assert "stack trace" not in answer.text
 
 
-async def test_the_engines_own_refusal_passes_as_it_is(
-    client: httpx.AsyncClient, engine: ScriptedEngine
+@pytest.mark.parametrize("path", STREAMS)
+async def test_the_engines_own_refusal_is_told_in_the_endpoints_shape(
+    client: httpx.AsyncClient, engine: ScriptedEngine, path: str
 ) -> None:
-    refusal = {"error": {"message": "too long", "type": "BadRequestError", "code": 400}}
-
     async def refuse(request: EngineRequest) -> web.StreamResponse:
-        return web.json_response(refusal, status=400)
+        error = {"message": "too long", "type": "BadRequestError", "code": 400, "param": "prompt"}
+        return web.json_response({"error": error}, status=400)
 
     engine.script = refuse
+    answer = await client.post(path, json=STREAMS[path])
+    assert answer.status_code == 400
+    assert "x-ratelimit-remaining-tokens" in answer.headers
+    error = answer.json()["error"]
+    assert (error["message"], error["type"]) == ("too long", "invalid_request_error")
+    if path != "/v1/messages":
+        assert (error["code"], error["param"]) == ("engine_refused", "prompt")
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "code"),
+    [(401, 502, "engine_error"), (403, 502, "engine_error"), (429, 503, "engine_busy")],
+)
+async def test_what_is_between_gateway_and_engine_is_not_the_callers(
+    client: httpx.AsyncClient, engine: ScriptedEngine, status: int, told: int, code: str
+) -> None:
+    async def turn_away(request: EngineRequest) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no"}}, status=status)
+
+    engine.script = turn_away
     answer = await client.post(PATH, json=CHAT)
-    assert (answer.status_code, answer.json()) == (400, refusal)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (told, code)
 
 
 async def test_an_answer_past_its_life_is_ended_in_words_and_in_the_engine(
