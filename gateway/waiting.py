@@ -71,7 +71,7 @@ class LineEntrance:
             raise
         if avoid == "-":  # on its way to another replica a request was admitted before
             labelled(ADMITTED, pool.name, plan, "yes" if waited else "no").inc()
-        labelled(QUEUE_WAIT, pool.name, plan).observe(self._clock() - began_at)
+            labelled(QUEUE_WAIT, pool.name, plan).observe(self._clock() - began_at)
         if ticket.foretold is not None:
             self._measure_estimate(pool.name, ticket)
         return slot
