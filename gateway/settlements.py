@@ -93,7 +93,8 @@ class Settlements:
 
     async def _send_all(self) -> None:
         while self._accounts:
-            await asyncio.sleep(_GATHER_S)
+            if not any(len(account.waiting) >= _BATCH_MAX for account in self._accounts.values()):
+                await asyncio.sleep(_GATHER_S)
             answered = await self._send_round()
             SETTLEMENTS_WAITING.set(self._kept)
             if not answered:

@@ -280,6 +280,20 @@ async def test_settlements_outlive_a_flow_redis_that_is_gone(
     assert await day_tokens(flow_server) == 60
 
 
+async def test_one_busy_accounts_settlements_do_not_pile_up(
+    make_limits: MakeLimits, flow_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch holds 64. Whole batches go out one after the other, without gathering in between."""
+    limits, limited = make_limits(), plan(tokens_per_minute=10_000_000, tokens_per_day=10_000_000)
+    asks = (limits.reserve(ALICE, limited, ask(prompt=10, cap=90)) for _ in range(600))
+    held = await asyncio.gather(*asks)
+    monkeypatch.setattr("gateway.settlements._GATHER_S", 3600.0)
+    for reservation in held:
+        limits.settle(reservation, Usage(10, 10, exact=True))
+    left = 600 % 64  # too few for a batch: these gather
+    await until_day_tokens(flow_server, (600 - left) * 20 + left * 100)
+
+
 async def test_a_batch_that_is_sent_again_counts_once(
     flow: FlowRedis, flow_server: RedisServer
 ) -> None:
