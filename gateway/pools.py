@@ -50,6 +50,11 @@ class Pool:
         lengths = [r.context_tokens_max for r in self.replicas if r.context_tokens_max]
         return min(lengths, default=None)
 
+    @property
+    def template_tokens(self) -> int:
+        """What the chat template adds to a conversation at most; 0 where none says."""
+        return max((r.template_tokens for r in self.replicas), default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class PoolView:

@@ -34,6 +34,8 @@ class Replica(BaseModel):
     endpoints: frozenset[str] = frozenset()
     # Folder of the model's tokenizer on the replica's machine; empty where it has none.
     tokenizer: str = ""
+    # What the chat template puts around one empty message.
+    template_tokens: int = Field(0, ge=0)
     engine: EngineState = EngineState()
 
     @model_validator(mode="after")

@@ -21,7 +21,8 @@ log = structlog.get_logger(__name__)
 
 # Measured on SmolLM2 over 4,000 conversations: at most 5 a message and 26 for the whole, its
 # default system prompt included, and 0.3 a message where a text begins or ends with blanks.
-# Llama 3 and Qwen 2.5 take as many.
+# Llama 3 and Qwen 2.5 take as many. A template with a longer default instruction (MOSS: some
+# 1,000) says so in its replica's record.
 _MESSAGE_TOKENS = 8
 _CONVERSATION_TOKENS = 40
 # A text by itself may get a token for its beginning.
@@ -69,13 +70,19 @@ class TokenCounter:
         """Tokens of the prompt: exact or above."""
         return (await self.ask(request, None)).prompt_tokens
 
-    async def ask(self, request: Countable, context_tokens_max: int | None) -> TokenAsk:
-        """What the request may use at most."""
+    async def ask(
+        self, request: Countable, context_tokens_max: int | None, *, template_tokens: int = 0
+    ) -> TokenAsk:
+        """What the request may use at most.
+
+        `template_tokens` is what the model's chat template puts around one empty message.
+        """
         tokenizer = await self._tokenizer(request.model)
         texts = request.texts
         around = _TEXT_TOKENS * len(texts) + request.token_ids
         if request.message_count:
-            around += _CONVERSATION_TOKENS + _MESSAGE_TOKENS * request.message_count
+            conversation = max(_CONVERSATION_TOKENS, template_tokens)
+            around += conversation + _MESSAGE_TOKENS * request.message_count
         if tokenizer is None:
             counts = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
         elif sum(map(len, texts)) <= _LOOP_CHARS_MAX:

@@ -5,13 +5,15 @@ A replica, version 1:
     {"version": 1, "model": "smollm2", "replica_id": "rilzilrt",
      "url": "http://127.0.0.1:30000", "state": "running", "slots": 32,
      "context_tokens_max": 8192, "endpoints": ["chat/completions", ...],
-     "tokenizer": "/models/smollm2",
+     "tokenizer": "/models/smollm2", "template_tokens": 34,
      "engine": {"running": 0, "waiting": 0, "kv_use": 0.0, "preemptions": 0,
                 "generation_tokens": 0, "prompt_tokens": 0},
      "published_at_ms": 1790000000000}
 
 `url` is empty while the state is "starting"; `tokenizer` is a folder on the replica's machine, or
-empty. Counters count since the replica started; `kv_use` is the used share of the KV cache, 0 to 1.
+empty; `template_tokens` is what the chat template puts around one empty message (a default
+instruction may be a thousand tokens long), 0 where it is not known. Counters count since the
+replica started; `kv_use` is the used share of the KV cache, 0 to 1.
 
 A model, version 1, by which one that is scaled to zero is told from one whose serving is dead:
 
@@ -57,6 +59,7 @@ class ReplicaFacts:
     context_tokens_max: int
     endpoints: tuple[str, ...]
     tokenizer: str = ""
+    template_tokens: int = 0
 
 
 def record_json(
@@ -78,6 +81,7 @@ def record_json(
         "context_tokens_max": facts.context_tokens_max,
         "endpoints": list(facts.endpoints),
         "tokenizer": facts.tokenizer,
+        "template_tokens": facts.template_tokens,
         "engine": asdict(load),
         "published_at_ms": published_at_ms,
     }

@@ -98,6 +98,7 @@ class Replica:
             self._facts,
             context_tokens_max=self._engine.model_config.max_model_len,
             endpoints=endpoints,
+            template_tokens=_template_tokens(self._engine.get_tokenizer()),
         )
         self._publisher.publish_soon()
         return ReplicaGate(
@@ -168,6 +169,17 @@ class Replica:
         if self._draining or status == 503:
             return "draining", url
         return ("running" if status == 200 and not self._engine.errored else None), url
+
+
+def _template_tokens(tokenizer: Any) -> int:
+    """Tokens that the chat template puts around one empty message; 0 where there is no telling."""
+    try:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": ""}], add_generation_prompt=True, tokenize=False
+        )
+        return len(tokenizer.encode(text, add_special_tokens=False))
+    except Exception:  # no template, or one that wants more than a message
+        return 0
 
 
 def _set_cpu_environment(settings: ServingSettings, cores: tuple[int, ...], *, rank: int) -> None:

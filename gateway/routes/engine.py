@@ -90,7 +90,9 @@ class EngineEndpoint:
     async def _reserve(
         self, caller: Caller, plan: Plan, pool: Pool, request: RequestView
     ) -> Reservation:
-        ask = await self._gate.counter.ask(request, pool.context_tokens_max)
+        ask = await self._gate.counter.ask(
+            request, pool.context_tokens_max, template_tokens=pool.template_tokens
+        )
         try:
             return await self._gate.limits.reserve(caller, plan, ask)
         except RateLimited as error:

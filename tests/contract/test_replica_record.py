@@ -23,6 +23,7 @@ FACTS = ReplicaFacts(
     context_tokens_max=8192,
     endpoints=endpoints_of({"generate"}, has_chat_template=True),
     tokenizer="/models/smollm2",
+    template_tokens=34,
 )
 
 
@@ -41,7 +42,7 @@ def test_the_gateway_reads_what_a_replica_writes(state: ReplicaState, url: str) 
     assert (replica.state, replica.url) == (state, url)
     assert (replica.model, replica.replica_id) == (FACTS.model, FACTS.replica_id)
     assert (replica.slots, replica.context_tokens_max) == (32, 8192)
-    assert replica.tokenizer == "/models/smollm2"
+    assert (replica.tokenizer, replica.template_tokens) == ("/models/smollm2", 34)
     assert replica.endpoints == {"chat/completions", "completions", "responses", "messages"}
     assert (replica.engine.running, replica.engine.waiting, replica.engine.kv_use) == (3, 1, 0.25)
 

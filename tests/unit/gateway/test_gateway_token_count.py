@@ -55,6 +55,18 @@ async def test_an_ask_holds_what_the_limits_need(folder: Path) -> None:
     assert (ask.context_tokens_max, ask.context_tokens_filled) == (8_192, 2)
 
 
+async def test_a_templates_own_instruction_counts_with_every_conversation(folder: Path) -> None:
+    counter = TokenCounter(lambda _: str(folder))
+    conversation = Request(("hello",), message_count=1)
+    short = await counter.ask(conversation, 2_048, template_tokens=30)
+    long = await counter.ask(conversation, 2_048, template_tokens=1_000)
+    assert short.prompt_tokens == await counter.count(conversation), "within what is always added"
+    assert long.prompt_tokens >= 1_000
+    assert long.context_tokens_filled == long.prompt_tokens
+    text = await counter.ask(Request(("hello",)), 2_048, template_tokens=1_000)
+    assert text.prompt_tokens == 2, "no conversation, no template"
+
+
 async def test_prompts_of_their_own_fill_the_context_one_at_a_time(folder: Path) -> None:
     counter = TokenCounter(lambda _: str(folder))
     prompts = ("hello" * 10, "hello" * 30, "hello")

@@ -14,6 +14,7 @@ FACTS = ReplicaFacts(
     context_tokens_max=8192,
     endpoints=("chat/completions", "completions"),
     tokenizer="/models/smollm2",
+    template_tokens=34,
 )
 
 
@@ -35,6 +36,7 @@ def test_the_whole_record() -> None:
         "context_tokens_max": 8192,
         "endpoints": ["chat/completions", "completions"],
         "tokenizer": "/models/smollm2",
+        "template_tokens": 34,
         "engine": {
             "running": 3,
             "waiting": 1,
