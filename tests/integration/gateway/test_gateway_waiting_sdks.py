@@ -179,6 +179,22 @@ async def test_openais_python_sdk_comes_back_by_itself_when_it_was_turned_away(
             assert (await asked).choices[0].message.content == "served"
 
 
+async def test_openais_node_sdk_comes_back_by_itself_when_it_was_turned_away(
+    start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
+) -> None:
+    install_node_sdk()
+    async with start_gateway(slots=1, queue_length_max=0) as gateway:
+        held = OneSlotLine(gateway, api_key, engine)
+        await held.stand_still()
+        asked = asyncio.create_task(
+            run_node_tests("turned_away.test.mjs", url=gateway.url, api_key=api_key, model=MODEL)
+        )
+        while await gateway.metric(r"floodgate_refused_total.*queue_full") < 1:
+            await asyncio.sleep(0.02)
+        await held.close()
+        await asked
+
+
 async def test_anthropics_python_sdk_waits_and_fails_as_it_should(
     moving: str, api_key: str
 ) -> None:
