@@ -93,8 +93,7 @@ class FlowRedis:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        calls = [call for batch in self._under_way for call in batch.calls]
-        self._fail([*calls, *self._pending], FlowUnavailable("the gateway is stopping"))
+        self._fail_all(FlowUnavailable("the gateway is stopping"))
         await self._connection.disconnect()
 
     async def run(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
@@ -208,15 +207,22 @@ class FlowRedis:
         """Fails all that waits for an answer, and begins anew with the next call."""
         self.available = False
         self._paused_until = self._clock() + _PAUSE_AFTER_FAILURE_S
-        calls = [call for batch in self._under_way for call in batch.calls]
-        self._under_way.clear()
-        self._fail([*calls, *unsent, *self._pending], FlowUnavailable(f"flow Redis: {error}"))
-        self._pending.clear()
+        told = FlowUnavailable(f"flow Redis: {error}")
+        self._fail(unsent, told)
+        self._fail_all(told)
         # Answers may still come: this connection would give them to later calls. A Redis that
         # was restarted in between knows no script.
         self._shas = {}
         self._room.set()
         await self._connection.disconnect(nowait=True)
+
+    def _fail_all(self, error: FlowUnavailable) -> None:
+        """Whatever is under way or waits to be sent."""
+        for batch in self._under_way:
+            self._fail(batch.calls, error)
+        self._fail(self._pending, error)
+        self._under_way.clear()
+        self._pending.clear()
 
     async def _write(self, commands: Sequence[tuple[str | int, ...]]) -> None:
         # hiredis's stubs ask for a tuple of one.
