@@ -13,6 +13,7 @@ from aiohttp import web
 from gateway import redis_keys
 from serving.publisher import ModelStore, RecordStore
 from serving.record import EngineLoad, ReplicaFacts, model_record_json, record_json
+from tests.gateway_callers import caller, until_waiting
 from tests.gateway_process import GatewayProcess, free_port
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
@@ -47,21 +48,6 @@ class Held:
         response = await request.stream()
         await response.write(EVENTS)
         return response
-
-
-def caller(gateway: GatewayProcess, api_key: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=55
-    )
-
-
-async def until_waiting(client: httpx.AsyncClient, count: int) -> dict[str, object]:
-    """The account's view of the line, once so many of its requests wait."""
-    while True:
-        view = (await client.get("/v1/queue")).json()["models"]
-        if sum(len(model["waiting"]) for model in view) == count:
-            return dict(view[0])
-        await asyncio.sleep(0.02)
 
 
 async def test_who_waits_in_a_stream_hears_of_its_place_and_then_gets_the_answer(

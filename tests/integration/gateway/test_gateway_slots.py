@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 from aiohttp import web
 
+from tests.gateway_callers import caller, until_waiting
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
@@ -19,20 +19,6 @@ STREAM = {**CHAT, "stream": True}
 PATH = "/v1/chat/completions"
 EVENT = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
 Start = Callable[..., GatewayProcess]
-
-
-def caller(gateway: GatewayProcess, api_key: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=55
-    )
-
-
-async def until_waiting(client: httpx.AsyncClient, count: int) -> None:
-    while True:
-        models = (await client.get("/v1/queue")).json()["models"]
-        if sum(len(model["waiting"]) for model in models) == count:
-            return
-        await asyncio.sleep(0.02)
 
 
 async def test_a_slot_is_held_to_the_last_byte(

@@ -26,6 +26,15 @@ STREAMS = {
 }
 
 
+async def begin_and_never_end(request: EngineRequest) -> web.StreamResponse:
+    """A stream gets its first event, a whole answer nothing."""
+    if b"stream" not in request.body:
+        return await request.wait_until_gone()
+    response = await request.stream()
+    await response.write(b'data: {"n":0}\n\n')
+    return await request.wait_until_gone()
+
+
 async def test_each_event_reaches_the_caller_before_the_next_is_made(
     client: httpx.AsyncClient, engine: ScriptedEngine
 ) -> None:
@@ -217,14 +226,7 @@ async def test_what_is_between_gateway_and_engine_is_not_the_callers(
 async def test_an_answer_past_its_life_is_ended_in_words_and_in_the_engine(
     start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
 ) -> None:
-    async def begin(request: EngineRequest) -> web.StreamResponse:
-        if b"stream" not in request.body:
-            return await request.wait_until_gone()
-        response = await request.stream()
-        await response.write(b'data: {"n":0}\n\n')
-        return await request.wait_until_gone()
-
-    engine.script = begin
+    engine.script = begin_and_never_end
     async with (
         start_gateway(stream_life_s_max=0.3) as gateway,
         httpx.AsyncClient(
@@ -242,14 +244,7 @@ async def test_an_answer_past_its_life_is_ended_in_words_and_in_the_engine(
 async def test_what_runs_longer_than_a_stopping_gateway_may_is_ended_in_words(
     start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
 ) -> None:
-    async def begin(request: EngineRequest) -> web.StreamResponse:
-        if b"stream" not in request.body:
-            return await request.wait_until_gone()
-        response = await request.stream()
-        await response.write(b'data: {"n":0}\n\n')
-        return await request.wait_until_gone()
-
-    engine.script = begin
+    engine.script = begin_and_never_end
     gateway = start_gateway(gateway_drain_s_max=1)
     async with (
         gateway,
