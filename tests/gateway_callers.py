@@ -12,8 +12,12 @@ from tests.redis_server import RedisServer
 
 
 def caller(gateway: GatewayProcess, api_key: str) -> httpx.AsyncClient:
+    """Each of its requests under way has a connection of its own, however many there are."""
     return httpx.AsyncClient(
-        base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=55
+        base_url=gateway.url,
+        headers={"authorization": f"Bearer {api_key}"},
+        timeout=55,
+        limits=httpx.Limits(max_connections=None),
     )
 
 
