@@ -67,7 +67,7 @@ async def test_a_client_that_trickles_is_cut_although_it_never_stops(
     reader, writer = await asyncio.open_connection("127.0.0.1", strict.port)
     writer.write(HEAD + b"authorization: Bearer " + api_key.encode() + b"\r\n")
     if part == "body":
-        writer.write(b"content-length: 100000\r\n\r\n")
+        writer.write(b"content-length: 9000\r\n\r\n")
     answer = asyncio.create_task(reader.read())
     while not answer.done():
         with contextlib.suppress(ConnectionError):

@@ -36,7 +36,9 @@ async def test_a_line_that_moves_is_seen_in_every_metric_of_it(
 
     async def take_a_while(request: EngineRequest) -> web.StreamResponse:
         await asyncio.sleep(0 if is_over.is_set() else 0.1)
-        usage = {"prompt_tokens": 3, "completion_tokens": 2}
+        # Fairness would be 1 if both accounts' requests were alike.
+        output = 2 if b'"max_completion_tokens":100' in request.body else 5
+        usage = {"prompt_tokens": 3, "completion_tokens": output}
         return web.json_response({"choices": [], "usage": usage})
 
     engine.script = take_a_while
@@ -47,12 +49,14 @@ async def test_a_line_that_moves_is_seen_in_every_metric_of_it(
         caller(gateway, other_key) as other,
     ):
 
-        async def call_again_and_again(client: httpx.AsyncClient) -> None:
+        async def call_again_and_again(client: httpx.AsyncClient, cap: int) -> None:
             while not is_over.is_set():
-                assert (await client.post(PATH, json=CHAT)).status_code == 200
+                answer = await client.post(PATH, json={**CHAT, "max_tokens": cap})
+                assert answer.status_code == 200
 
         callers = [
-            asyncio.create_task(call_again_and_again(client)) for client in [one, other] * 15
+            asyncio.create_task(call_again_and_again(client, cap))
+            for client, cap in [(one, 100), (other, 130)] * 15
         ]
         while not await gateway.metric(rf"floodgate_queue_bytes\{{model{POOL}"):
             await asyncio.sleep(0.02)
@@ -84,9 +88,10 @@ async def test_a_line_that_moves_is_seen_in_every_metric_of_it(
         tokens = r'\{exact="true",kind="%s",model="scripted",plan="free"'
         prompt = await gateway.metric("floodgate_tokens_settled_total" + tokens % "prompt")
         output = await gateway.metric("floodgate_tokens_settled_total" + tokens % "output")
-        assert (prompt, output) == (3 * served, 2 * served)
+        assert prompt == 3 * served
+        assert 2 * served < output < 5 * served
         reserved = r'floodgate_tokens_reserved_total\{model="scripted",plan="free"'
-        assert await gateway.metric(reserved) >= served * 1_024, "the plan's default answer"
+        assert await gateway.metric(reserved) > served * 100, "what it may use at most"
         await until_metric(gateway, "floodgate_settlements_waiting", 0)
         assert await gateway.metric("floodgate_settlements_dropped_total") == 0
         async with httpx.AsyncClient() as operator:
