@@ -14,7 +14,7 @@ import structlog
 
 from gateway import redis_keys
 from gateway.capacity import Capacity
-from gateway.engine_excess import EngineExcess
+from gateway.engine_excess import EXCESS_LOOKS, IDLE_LOOKS, LastingExcess
 from gateway.errors import (
     ApiError,
     Draining,
@@ -25,7 +25,7 @@ from gateway.errors import (
 )
 from gateway.fairness import FairnessGauge
 from gateway.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
-from gateway.metrics import SLOTS_CAPACITY, SLOTS_HELD
+from gateway.metrics import SLOTS_CAPACITY, SLOTS_HELD, SLOTS_WITHOUT_WORK
 from gateway.pool_line import AccountView, LineBounds, PoolLine
 from gateway.pools import Pool, PoolState
 from gateway.redis_channel import FlowChannel
@@ -79,7 +79,9 @@ class Admission:
         self._bounds = bounds
         self._clock = clock
         self._lines: dict[str, PoolLine] = {}
-        self._excess = EngineExcess()
+        self._excess = LastingExcess(EXCESS_LOOKS)
+        self._idle = LastingExcess(IDLE_LOOKS)
+        self._told_idle: set[str] = set()
         self._fairness = FairnessGauge(flow, clock)
         self._draining = False
 
@@ -154,11 +156,13 @@ class Admission:
                     log.warning("lease_not_renewed", pool=pool.name, error=str(error))
                     self._tell(self._due(line), itertools.repeat(Place(None, None)))
                 self._end_long_waits(pool, line)
+                self._look_for_idle_slots(pool, line)
                 await self._fairness.look(pool.name)
                 _measure(pool, line)
-            self._excess.forget_all_but(
-                {r.replica_id for line in self.lines for r in line.replicas.values()}
-            )
+            there = {r.replica_id for line in self.lines for r in line.replicas.values()}
+            self._excess.forget_all_but(there)
+            self._idle.forget_all_but(there)
+            self._told_idle &= there
             await asyncio.sleep(HEARTBEAT_S)
 
     async def receive_grants(self, channel: FlowChannel) -> None:
@@ -239,6 +243,21 @@ class Admission:
         if not excess:
             return replica
         return replica.model_copy(update={"slots": max(0, replica.slots - excess)})
+
+    def _look_for_idle_slots(self, pool: Pool, line: PoolLine) -> None:
+        """Tells of slots that lastingly have no work in their engine, once for each replica."""
+        total = 0
+        for replica in pool.running:
+            if not replica.tells_its_load:
+                continue
+            in_engine = replica.engine.running + replica.engine.waiting
+            used = line.slots_used.get(replica.replica_id, 0)
+            idle = self._idle.look(replica.replica_id, used, in_engine)
+            total += idle
+            if idle and replica.replica_id not in self._told_idle:
+                self._told_idle.add(replica.replica_id)
+                log.warning("slots_without_work", replica=replica.replica_id, slots=idle)
+        SLOTS_WITHOUT_WORK.labels(pool.name).set(total)
 
     def _pools(self) -> list[Pool]:
         """Those in view, and those that went out of it while somebody waits."""

@@ -7,6 +7,11 @@ for the answer's slot waits with it. What frames a chunked body (sizes, extensio
 trailers) is bounded as well, and trailers are dropped: uvicorn adds them to the headers, where an
 `authorization` or `x-forwarded-for` could arrive behind every check. A lost connection is told by
 a callback (DISCONNECT_EXTENSION), where ASGI would have a task wait for each request.
+
+uvicorn closes idle connections the moment it stops, and the others with their answer's last byte,
+though the answer's head said that they stay open: a request on its way was then lost without a
+word. Here a stopping server closes a connection when an answer's head has announced it, or when
+nothing came for a while.
 """
 
 import asyncio
@@ -23,6 +28,8 @@ from gateway.request_body import DISCONNECT_EXTENSION
 # The smallest chunk is one byte in six; nobody needs more framing than that for long.
 _FRAMING_PER_BYTE = 8
 _VERSIONS = ("1.1", "1.0")
+# Longer than a request is on its way, from a client that was told that its connection stays open.
+_LINGER_S = 0.5
 
 
 class HeadersTooLarge(ApiError):
@@ -49,6 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stall: asyncio.TimerHandle | None = None
         self._when_gone: Callable[[], None] | None = None
         self._lost = False
+        self._stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -129,11 +137,37 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._set_deadline(None)
         super().on_headers_complete()
+        if self._stopping:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         self._set_deadline(None)
         self._in_headers = True
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._stopping:
+            self._close_later()
+
+    def shutdown(self) -> None:
+        """The server stops; called once for each connection."""
+        self._stopping = True
+        if self._is_idle:
+            self._close_later()
+        elif not self.cycle.response_started:
+            self.cycle.keep_alive = False  # its head will say so
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_later(self) -> None:
+        self.loop.call_later(_LINGER_S, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle and not self._header_bytes:  # half a head has its own deadline
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(InvalidRequest("This is not a valid HTTP request.", code="invalid_http"))

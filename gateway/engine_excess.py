@@ -1,25 +1,33 @@
-"""Work inside an engine that no gateway knows of. Pure.
+"""Where an engine's own count of its work and the count of slots in use lastingly differ. Pure.
 
-Aborts that an engine has not finished, requests that came around the gate, choices of one request
-that run as several: as long as they are there, their room is not handed out again.
+Work that no gateway knows of: aborts that an engine has not finished, requests that came around
+the gate, choices of one request that run as several. As long as it is there, its room is not
+handed out again. Slots without work: held here, while the engine has nothing to do for them. They
+are told and left alone, since their holders may be answers on their way to slow readers.
 """
 
 from collections import deque
 
 # A record is up to a second old, and so is the count beside it: only what three looks in a row
 # have shown is more than a difference in time.
-_LOOKS = 3
+EXCESS_LOOKS = 3
+# Half a minute: requests on their way to another replica, and answers that are still being read,
+# come and go within it.
+IDLE_LOOKS = 30
 
 
-class EngineExcess:
-    def __init__(self) -> None:
+class LastingExcess:
+    """By how much one count was above another in all of the last `looks` at a replica."""
+
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
         self._differences: dict[str, deque[int]] = {}
 
-    def look(self, replica_id: str, in_engine: int, slots_used: int) -> int:
+    def look(self, replica_id: str, count: int, other: int) -> int:
         """Notes one look at a replica; the excess that the last looks have in common."""
-        seen = self._differences.setdefault(replica_id, deque(maxlen=_LOOKS))
-        seen.append(in_engine - slots_used)
-        return max(0, min(seen)) if len(seen) == _LOOKS else 0
+        seen = self._differences.setdefault(replica_id, deque(maxlen=self._looks))
+        seen.append(count - other)
+        return max(0, min(seen)) if len(seen) == self._looks else 0
 
     def forget_all_but(self, replica_ids: set[str]) -> None:
         for gone in self._differences.keys() - replica_ids:

@@ -20,6 +20,7 @@
         ├── EngineRefused               the engine's own refusal, once the status is out
         ├── EngineFailed           502  the engine answered with an error of its own
         ├── Unavailable            503  our capacity: engine, ledger or slots
+        │   ├── EngineBusy              the engine has too much to do
         │   ├── QueueFull               the line is as long as may be
         │   ├── QueueTimeout            waited as long as may be
         │   └── Draining                this worker stops; another one goes on
@@ -167,6 +168,15 @@ class Unavailable(ApiError):
     status_code = 503
     type = "server_error"
     code = "no_capacity"
+
+
+class EngineBusy(Unavailable):
+    code = "engine_busy"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The engine has too much to do. Try again shortly.", headers=retry_headers(2)
+        )
 
 
 class QueueFull(Unavailable):

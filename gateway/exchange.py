@@ -14,6 +14,7 @@ from gateway.errors import (
     ApiError,
     Draining,
     EngineBroken,
+    EngineBusy,
     EngineFailed,
     EngineUnreachable,
     StreamLifeExceeded,
@@ -134,6 +135,7 @@ class Exchange:
                 log.warning("engine_unreachable", attempt=attempt, error=str(error))
                 avoid = slot.replica.replica_id
             finally:
+                self._relay.end_prefill()
                 self._gate.admission.release(slot)
             if not self._others_run(avoid):
                 break  # the line would wait for a replica that may never come
@@ -178,7 +180,7 @@ class Exchange:
 
         Raises:
             EngineUnreachable: no byte of an answer came.
-            EngineFailed, EngineRefused, EngineBroken: see Relay.pass_on.
+            EngineFailed, EngineBusy, EngineRefused, EngineBroken: see Relay.pass_on.
         """
         state, work = self._state, self._work
         state["phase"] = "prefill"
@@ -193,6 +195,6 @@ class Exchange:
                 self._reached = Reached.REFUSED
             try:
                 await self._relay.pass_on(answer)
-            except EngineFailed:
+            except (EngineFailed, EngineBusy):
                 self._reached = Reached.NO_ENGINE
                 raise

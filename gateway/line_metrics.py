@@ -33,7 +33,8 @@ ADMITTED = Counter(
 REFUSED = Counter("floodgate_refused_total", "Requests that got none.", ("model", "plan", "reason"))
 ESTIMATE_RATIO = Histogram(
     "floodgate_estimate_ratio",
-    "Time until the slot over the estimate (p50) that the caller was first told.",
+    "Time until the slot, or until the wait lasted too long, over the estimate (p50) that the "
+    "caller was first told.",
     ("model",),
     buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 4, 10),
 )

@@ -101,6 +101,12 @@ SLOTS_CAPACITY = Gauge(
     ("pool",),
     multiprocess_mode="livemax",
 )
+SLOTS_WITHOUT_WORK = Gauge(
+    "floodgate_slots_without_work",
+    "Slots in use for which the engine has had nothing to do for half a minute.",
+    ("pool",),
+    multiprocess_mode="livemax",
+)
 
 _Metric = TypeVar("_Metric", bound=MetricWrapperBase)
 _children: dict[tuple[Any, ...], Any] = {}

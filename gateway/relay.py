@@ -6,6 +6,7 @@ stream: an event-stream ends with an error event, and any other body is cut shor
 well-formed error under status 200 would be taken for success.
 """
 
+import asyncio
 import math
 
 import structlog
@@ -18,10 +19,9 @@ from gateway.error_shapes import error_event
 from gateway.errors import (
     ApiError,
     EngineBroken,
+    EngineBusy,
     EngineFailed,
     EngineRefused,
-    Unavailable,
-    retry_headers,
 )
 from gateway.metrics import ENGINE_FAULTS
 from gateway.request_body import ClientWatch
@@ -38,6 +38,7 @@ _WHOLE_BYTES_MAX = 256 * 1024
 _NOT_LET_IN = (401, 403)
 _EVENT_STREAM = "text/event-stream"
 _JSON = "application/json"
+_PREFILL_COMMENT = b": prefill\n\n"
 
 
 class Relay:
@@ -64,6 +65,7 @@ class Relay:
         self._request_id = request_id
         self._times = times
         self._started = False
+        self._prefill: asyncio.Task[None] | None = None
         self._is_event_stream = stream
         self.asked_for_stream = stream
 
@@ -92,7 +94,29 @@ class Relay:
         if not self._started:
             kind = _EVENT_STREAM if self.asked_for_stream else _JSON
             await self._start(200, kind, at_once=True)
-        notice = place_comment(place) if self.asked_for_stream else b" "
+        await self._notice(place_comment(place))
+
+    def tell_of_prefill(self, *, every_s: float) -> None:
+        """Goes on with notices until the engine's first byte, for a caller who has had some.
+
+        Who has had none is owed its true status, and another replica's should this one fail.
+        """
+        if self._started:
+            self._prefill = asyncio.create_task(self._tell_of_prefill(every_s), name="prefill")
+
+    def end_prefill(self) -> None:
+        """Nothing is sent beside the answer from now on."""
+        if self._prefill is not None:
+            self._prefill.cancel()
+            self._prefill = None
+
+    async def _tell_of_prefill(self, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            await self._notice(_PREFILL_COMMENT)
+
+    async def _notice(self, comment: bytes) -> None:
+        notice = comment if self.asked_for_stream else b" "
         await self._send({"type": "http.response.body", "body": notice, "more_body": True})
 
     async def pass_on(self, answer: EngineAnswer) -> None:
@@ -101,7 +125,7 @@ class Relay:
         Raises:
             EngineFailed: the engine answered with a fault of its own (5xx), or it would not let
                 the gateway in.
-            Unavailable: it has too much to do (429), which is no limit of the caller's.
+            EngineBusy: it has too much to do (429), which is no limit of the caller's.
             EngineRefused: it refused the request.
             EngineBroken: the answer broke off.
         """
@@ -110,11 +134,7 @@ class Relay:
             log.error("engine_fault", status=answer.status, body=(await answer.whole())[:500])
             raise EngineFailed("The engine failed to answer this request.")
         if answer.status == 429:
-            raise Unavailable(
-                "The engine has too much to do. Try again shortly.",
-                code="engine_busy",
-                headers=retry_headers(2),
-            )
+            raise EngineBusy
         if answer.status != 200:
             limits = {name.decode(): value.decode() for name, value in self._headers}
             raise EngineRefused(answer.status, await answer.whole(), limits)
@@ -137,6 +157,7 @@ class Relay:
             await self._start(answer.status, answer.content_type)
         meter = self._meter_of(stream=self._is_event_stream)
         async for piece in answer.chunks():
+            self.end_prefill()
             if self._is_event_stream:
                 self._times.piece()
             if passed := meter.feed(piece):

@@ -38,6 +38,11 @@ class Replica(BaseModel):
     template_tokens: int = Field(0, ge=0)
     engine: EngineState = EngineState()
 
+    @property
+    def tells_its_load(self) -> bool:
+        """Whether `engine` is what the engine says; somebody else's server says nothing."""
+        return "engine" in self.model_fields_set
+
     @model_validator(mode="after")
     def _running_has_an_address(self) -> "Replica":
         if self.state == "running" and not self.url:

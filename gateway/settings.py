@@ -114,7 +114,7 @@ class GatewaySettings(BaseSettings):
         20.0, ge=0, description="Wait after which a caller who does not stream gets white space."
     )
     queue_notice_every_s: float = Field(
-        4.0, gt=0, description="Time between two notices; they may come a second later."
+        3.0, gt=0, description="Time between two notices; they may come a second or two later."
     )
     cache_salt_secret: SecretStr = Field(
         SecretStr(""),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.admission import Admission, Slot
-from gateway.errors import ApiError
+from gateway.errors import ApiError, Draining
 from gateway.line_metrics import (
     ADMITTED,
     ESTIMATE_KEPT,
@@ -34,6 +34,12 @@ class NoticeTimes:
 
     def first_s(self, *, stream: bool) -> float:
         return self.first_stream_s if stream else self.first_json_s
+
+    def due_s(self, relay: Relay) -> float:
+        """How long a caller stays without a notice from now on."""
+        if relay.started:  # it waits once more, for another replica
+            return self.every_s
+        return self.first_s(stream=relay.asked_for_stream)
 
 
 class LineEntrance:
@@ -72,27 +78,36 @@ class LineEntrance:
         if avoid == "-":  # on its way to another replica a request was admitted before
             labelled(ADMITTED, pool.name, plan, "yes" if waited else "no").inc()
             labelled(QUEUE_WAIT, pool.name, plan).observe(self._clock() - began_at)
-        if ticket.foretold is not None:
-            self._measure_estimate(pool.name, ticket)
+        self._measure_estimate(pool.name, ticket, served=True)
+        relay.tell_of_prefill(every_s=self._notices.every_s)
         return slot
 
     async def _turn(self, pool: Pool, ticket: Ticket, relay: Relay, with_notices: bool) -> Slot:
-        first_s = self._notices.first_s(stream=relay.asked_for_stream) if with_notices else _NEVER
-        ticket.notice_at = ticket.entered_at + first_s
+        due_s = self._notices.due_s(relay) if with_notices else _NEVER
+        ticket.notice_at = ticket.entered_at + due_s
         try:
             while isinstance(news := await ticket.next_news(), Place):
                 await relay.tell_place(news)
                 ticket.notice_at = self._clock() + self._notices.every_s
-        except ApiError:
+        except ApiError as error:
+            if not isinstance(error, Draining):  # which ends the wait for reasons of its own
+                self._measure_estimate(pool.name, ticket, served=False)
             raise
         except BaseException:  # hung up
             self._admission.abandon(pool, ticket)
             raise
         return self._admission.slot_of(pool, ticket, news)
 
-    def _measure_estimate(self, model: str, ticket: Ticket) -> None:
-        assert ticket.foretold is not None
+    def _measure_estimate(self, model: str, ticket: Ticket, *, served: bool) -> None:
+        """Holds a wait against what was foretold.
+
+        One that lasted too long counts with its time so far: left out, a line that stands still
+        would look well foretold.
+        """
+        if ticket.foretold is None:
+            return
         estimate, foretold_at = ticket.foretold
         took_s = self._clock() - foretold_at
         ESTIMATE_RATIO.labels(model).observe(took_s / max(estimate.p50_s, 0.001))
-        ESTIMATE_KEPT.labels(model, "yes" if took_s <= estimate.p90_s else "no").inc()
+        if served or took_s > estimate.p90_s:  # else nobody knows whether it would have been kept
+            ESTIMATE_KEPT.labels(model, "yes" if took_s <= estimate.p90_s else "no").inc()

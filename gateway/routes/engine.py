@@ -117,5 +117,8 @@ class EngineEndpoint:
                 cache_salt=cache_salt(secret, caller.account_id) if apart else None,
             ),
             reservation=reservation,
-            with_notices=(_NOTICES_HEADER, b"off") not in scope["headers"],
+            with_notices=not any(
+                name == _NOTICES_HEADER and value.lower() == b"off"
+                for name, value in scope["headers"]
+            ),
         )

@@ -110,6 +110,13 @@ async def api_key(directory: Directory) -> str:
 
 
 @pytest.fixture
+async def account_id(directory: Directory, api_key: str) -> str:
+    record = await directory.find_key(api_key)
+    assert record is not None
+    return record.account_id
+
+
+@pytest.fixture
 async def client(gateway: GatewayProcess, api_key: str) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client that holds a key."""
     async with httpx.AsyncClient(

@@ -1,6 +1,7 @@
 """What a hostile or broken client may send: raw sockets against the real gateway."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -56,6 +57,26 @@ async def test_slow_clients_are_cut(strict: GatewayProcess) -> None:
     slow_body = HEAD + b"content-length: 100\r\n\r\n{"
     # Without a key the refusal comes first, and the connection is closed in silence.
     assert await exchange(strict, slow_body) == (401, "missing_api_key")
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+async def test_a_client_that_trickles_is_cut_although_it_never_stops(
+    strict: GatewayProcess, api_key: str, part: str
+) -> None:
+    """A byte each tenth of a second: each is a sign of life, and the time is for the whole."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", strict.port)
+    writer.write(HEAD + b"authorization: Bearer " + api_key.encode() + b"\r\n")
+    if part == "body":
+        writer.write(b"content-length: 9000\r\n\r\n")
+    answer = asyncio.create_task(reader.read())
+    while not answer.done():
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"x")
+            await writer.drain()
+        await asyncio.wait([answer], timeout=0.1)
+    head, _, body = answer.result().partition(b"\r\n\r\n")
+    assert (head.split()[1], orjson.loads(body)["error"]["code"]) == (b"408", "request_timeout")
+    writer.close()
 
 
 async def test_a_body_that_stops_half_way_is_cut(strict: GatewayProcess, api_key: str) -> None:

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
+from aiohttp import web
 
+from tests.gateway_callers import caller, day_tokens, until_day_tokens
 from tests.gateway_process import GatewayProcess
+from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
 from waitlist.tokens import new_api_key
@@ -83,24 +87,40 @@ async def test_without_the_ledger_known_keys_go_on_and_unknown_ones_are_told_why
 
 
 async def test_a_killed_worker_is_replaced_and_its_slots_come_back(
-    start_gateway: Callable[..., GatewayProcess], api_key: str, engine: ScriptedEngine
+    start_gateway: Callable[..., GatewayProcess],
+    api_key: str,
+    account_id: str,
+    engine: ScriptedEngine,
+    flow_server: RedisServer,
+    tmp_path: Path,
 ) -> None:
+    """What it had under way is charged in full: nobody can say what of it was used."""
+
+    async def cost_five(request: EngineRequest) -> web.StreamResponse:
+        return web.json_response({"usage": {"prompt_tokens": 2, "completion_tokens": 3}})
+
     engine.script = EngineRequest.wait_until_gone
-    headers = {"authorization": f"Bearer {api_key}"}
+    plans = write_plans(tmp_path / "plans", tokens_per_day=1_000_000)
     async with (
-        start_gateway(slots=3, queue_wait_s_max=0.3) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=60) as client,
+        start_gateway(slots=3, queue_wait_s_max=0.3, plans_file=plans) as gateway,
+        caller(gateway, api_key) as client,
     ):
         stuck = [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(3)]
         await engine.request(2)
+        charged = await day_tokens(flow_server, account_id)
+        assert charged >= 3 * 1_024, "the plan's default answer, three times"
         assert (await client.post(PATH, json=CHAT)).status_code == 503
+        await until_day_tokens(flow_server, account_id, charged)
         (worker,) = gateway.workers()
         worker.kill()
         await asyncio.gather(*stuck, return_exceptions=True)
         assert all(task.exception() is not None for task in stuck), "its connections are lost"
         engine.reset()
+        engine.script = cost_five
         await gateway.until_ready()
         await until(client, 200)
+        served = len(engine.requests)
+        await until_day_tokens(flow_server, account_id, charged + 5 * served)
 
 
 async def test_sigterm_lets_a_running_answer_finish(

@@ -6,6 +6,7 @@ The engine answers in this process's loop, so the requests are sent from a threa
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -23,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from gateway.request_policy import FIELDS
 from tests.gateway_process import GatewayProcess
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
+from waitlist.directory import Directory
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -117,6 +119,46 @@ async def test_the_other_routes_never_fail(
         send()
 
     await asyncio.to_thread(run)
+
+
+# Whom each group of the waitlist's routes knows, and the settings under which it is there at all.
+GROUPS = ("/v1/queue", "/keys", "/invites", "/waitlist", "/admin", "/account")
+FEW = settings(BOUNDED, max_examples=8)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+async def test_routes_for_people_and_operators_never_fail(
+    start_gateway: Callable[..., GatewayProcess], directory: Directory, api_key: str, group: str
+) -> None:
+    """Every operation of the document, with a key that may call it."""
+    owner = (await directory.admins.add("fuzz", "owner")).admin_key
+    headers = {"authorization": f"Bearer {owner if group == '/admin' else api_key}"}
+
+    def run(url: str) -> int:
+        schema = schemathesis.openapi.from_url(url + "/openapi.json")
+        found = [
+            operation
+            for path in schema
+            if path == group or path.startswith(group + "/")
+            for operation in schema[path].values()
+        ]
+
+        @FEW
+        @given(data=st.data())
+        def send(operation: schemathesis.schemas.APIOperation, data: st.DataObject) -> None:
+            modes = list(GenerationMode) if operation.body else [GenerationMode.POSITIVE]
+            mode = data.draw(st.sampled_from(modes))
+            case = data.draw(operation.as_strategy(generation_mode=mode))
+            answer = case.call(headers=headers, timeout=30)
+            assert answer.status_code < 500, f"{operation.label}: {answer.text}"
+
+        for operation in found:
+            send(operation)
+        return len(found)
+
+    async with start_gateway(waitlist_secret="fuzz" * 8, join_proof_cost=0) as gateway:
+        assert await asyncio.to_thread(run, gateway.url) > 0
+        assert "unhandled" not in gateway.log
 
 
 JSON = st.recursive(

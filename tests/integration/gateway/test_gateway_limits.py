@@ -19,6 +19,7 @@ from gateway.redis_client import FlowRedis
 from gateway.reservation import Reservation, TokenAsk
 from gateway.usage import Usage
 from gateway.usage_sums import UsageLedgerUnavailable, UsageRow
+from tests.gateway_callers import day_tokens, until_day_tokens
 from tests.plans_file import plan
 from tests.redis_server import RedisServer
 
@@ -67,18 +68,6 @@ async def make_limits(connect: Callable[[], FlowRedis]) -> AsyncIterator[MakeLim
 
 def ask(prompt: int = 10, cap: int | None = 10, choices: int = 1) -> TokenAsk:
     return TokenAsk("m", prompt_tokens=prompt, choices=choices, output_cap=cap)
-
-
-async def day_tokens(server: RedisServer) -> int:
-    async with redis.Redis.from_url(server.url, decode_responses=True) as client:
-        return int(
-            await client.hget(redis_keys.account_limits(ALICE.account_id), "day_tokens") or 0
-        )
-
-
-async def until_day_tokens(server: RedisServer, expected: int) -> None:
-    while await day_tokens(server) != expected:
-        await asyncio.sleep(0.01)
 
 
 async def tally(workers: list[Limits], plan: Plan, requests: int) -> list[RateLimited]:
@@ -179,7 +168,7 @@ async def test_a_revoked_key_fails_in_the_same_call_and_costs_nothing(
     with pytest.raises(AuthenticationFailed) as refusal:
         await limits.reserve(ALICE, limited, ask())
     assert refusal.value.code == "revoked_api_key"
-    assert await day_tokens(flow_server) == 20
+    assert await day_tokens(flow_server, ALICE.account_id) == 20
     await limits.reserve(Caller("key_2", ALICE.account_id, "free"), limited, ask())
 
 
@@ -201,7 +190,7 @@ async def test_a_refusal_says_whether_waiting_helps_and_costs_nothing(
 ) -> None:
     worker, limited = make_limits(), plan(requests_per_minute=10, **limits)
     await worker.reserve(ALICE, limited, ask(prompt=40, cap=10))
-    before = await day_tokens(flow_server)
+    before = await day_tokens(flow_server, ALICE.account_id)
     for _ in range(50):
         with pytest.raises(error) as refusal:
             await worker.reserve(ALICE, limited, ask(prompt=prompt, cap=1))
@@ -211,7 +200,7 @@ async def test_a_refusal_says_whether_waiting_helps_and_costs_nothing(
     assert 1 <= int(headers["retry-after"]) <= 120
     assert 1 <= int(headers["retry-after-ms"]) <= 120_000
     assert int(headers["x-ratelimit-remaining-requests"]) >= 9
-    assert await day_tokens(flow_server) == before
+    assert await day_tokens(flow_server, ALICE.account_id) == before
     await worker.reserve(ALICE, limited, ask(prompt=30, cap=10))
 
 
@@ -245,10 +234,10 @@ async def test_a_surcharge_counts_and_a_refund_comes_back(
     limits, limited = make_limits(), plan(tokens_per_day=1_000, tokens_per_minute=1_000)
     held = await limits.reserve(ALICE, limited, ask(prompt=100, cap=800))
     limits.settle(held, Usage(50, 50, exact=True))
-    await until_day_tokens(flow_server, 100)
+    await until_day_tokens(flow_server, ALICE.account_id, 100)
     held = await limits.reserve(ALICE, limited, ask(prompt=100, cap=700))
     limits.settle(held, Usage(300, 700, exact=True))
-    await until_day_tokens(flow_server, 1_100)
+    await until_day_tokens(flow_server, ALICE.account_id, 1_100)
     with pytest.raises(BudgetExhausted) as refusal:
         await limits.reserve(ALICE, limited, ask(prompt=1, cap=1))
     assert refusal.value.headers["x-ratelimit-remaining-tokens"] == "0"
@@ -260,7 +249,7 @@ async def test_what_is_given_back_leaves_nothing_behind(
     limits, once = make_limits(), plan(requests_per_minute=1, tokens_per_day=20)
     for _ in range(5):
         limits.give_back(await limits.reserve(ALICE, once, ask()))
-        await until_day_tokens(flow_server, 0)
+        await until_day_tokens(flow_server, ALICE.account_id, 0)
 
 
 async def test_settlements_outlive_a_flow_redis_that_is_gone(
@@ -275,9 +264,9 @@ async def test_settlements_outlive_a_flow_redis_that_is_gone(
     while flow.available:
         await asyncio.sleep(0.02)
     flow_server.resume()
-    await until_day_tokens(flow_server, 60)
+    await until_day_tokens(flow_server, ALICE.account_id, 60)
     await limits.close()
-    assert await day_tokens(flow_server) == 60
+    assert await day_tokens(flow_server, ALICE.account_id) == 60
 
 
 async def test_one_busy_accounts_settlements_do_not_pile_up(
@@ -291,7 +280,7 @@ async def test_one_busy_accounts_settlements_do_not_pile_up(
     for reservation in held:
         limits.settle(reservation, Usage(10, 10, exact=True))
     left = 600 % 64  # too few for a batch: these gather
-    await until_day_tokens(flow_server, (600 - left) * 20 + left * 100)
+    await until_day_tokens(flow_server, ALICE.account_id, (600 - left) * 20 + left * 100)
 
 
 async def test_a_batch_that_is_sent_again_counts_once(
@@ -344,4 +333,4 @@ async def test_use_while_flow_was_gone_counts_today_once_it_is_back(
         await asyncio.sleep(0.02)
     await limits.reserve(ALICE, limited, ask(prompt=10, cap=10))
     limits.settle(held, Usage(10, 30, exact=True))
-    await until_day_tokens(flow_server, 60)
+    await until_day_tokens(flow_server, ALICE.account_id, 60)

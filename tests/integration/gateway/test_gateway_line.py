@@ -13,8 +13,9 @@ from aiohttp import web
 from gateway import redis_keys
 from serving.publisher import ModelStore, RecordStore
 from serving.record import EngineLoad, ReplicaFacts, model_record_json, record_json
-from tests.gateway_callers import caller, until_waiting
+from tests.gateway_callers import caller, load_by_worker, until_arrived, until_waiting
 from tests.gateway_process import GatewayProcess, free_port
+from tests.held_engine import EVENTS, Held
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
@@ -25,29 +26,7 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 STREAM = {**CHAT, "stream": True}
 PATH = "/v1/chat/completions"
 KEYS_OF_MODEL = redis_keys.pool(MODEL)
-EVENTS = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\ndata: [DONE]\n\n'
 Start = Callable[..., GatewayProcess]
-
-
-class Held:
-    """An engine whose answers are held back until they are let go, one by one or all."""
-
-    def __init__(self, engine: ScriptedEngine) -> None:
-        self._let_go = asyncio.Semaphore(0)
-        self._engine = engine
-        engine.script = self._answer
-
-    def let_go(self, count: int = 1) -> None:
-        for _ in range(count):
-            self._let_go.release()
-
-    async def _answer(self, request: EngineRequest) -> web.StreamResponse:
-        await self._let_go.acquire()
-        if b'"stream":true' not in request.body:
-            return web.json_response({"object": "chat.completion", "choices": []})
-        response = await request.stream()
-        await response.write(EVENTS)
-        return response
 
 
 async def test_who_waits_in_a_stream_hears_of_its_place_and_then_gets_the_answer(
@@ -109,27 +88,6 @@ async def test_who_waits_is_told_so_also_while_flow_is_gone(
             flow_server.resume()
             held.let_go(2)
         assert (await first).status_code == 200
-
-
-async def test_notices_can_be_turned_off_for_one_request(
-    start_gateway: Start, api_key: str, engine: ScriptedEngine
-) -> None:
-    held = Held(engine)
-    settings = {"slots": 1, "queue_notice_stream_s": 0}
-    async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
-        first = asyncio.create_task(client.post(PATH, json=CHAT))
-        await engine.request(0)
-        quiet = asyncio.create_task(
-            client.post(PATH, json=STREAM, headers={"x-floodgate-notices": "off"})
-        )
-        loud = asyncio.create_task(client.post(PATH, json=STREAM))
-        await until_waiting(client, 2)
-        while await gateway.metric(r'floodgate_queue_length\{model="upstream@.*"\}') != 2:
-            await asyncio.sleep(0.05)
-        held.let_go(3)
-        assert (await quiet).content == EVENTS
-        assert (await loud).content.endswith(EVENTS)
-        await first
 
 
 async def test_an_account_sees_its_own_requests_in_line(
@@ -213,7 +171,12 @@ async def test_a_refusal_costs_no_tokens_and_no_request(
 
 @pytest.mark.parametrize(
     ("path", "where"),
-    [(PATH, ("error",)), ("/v1/responses", ()), ("/v1/messages", ("error",))],
+    [
+        (PATH, ("error",)),
+        ("/v1/completions", ("error",)),
+        ("/v1/responses", ()),
+        ("/v1/messages", ("error",)),
+    ],
 )
 async def test_a_stream_that_was_told_its_place_is_refused_inside_the_stream(
     start_gateway: Start,
@@ -223,8 +186,11 @@ async def test_a_stream_that_was_told_its_place_is_refused_inside_the_stream(
     where: tuple[str, ...],
 ) -> None:
     held = Held(engine)
-    bodies = {"/v1/responses": {"model": MODEL, "input": "x"}, "/v1/messages": {**CHAT,
-              "max_tokens": 5}}  # fmt: skip
+    bodies = {
+        "/v1/completions": {"model": MODEL, "prompt": "x"},
+        "/v1/responses": {"model": MODEL, "input": "x"},
+        "/v1/messages": {**CHAT, "max_tokens": 5},
+    }
     settings = {"slots": 1, "queue_notice_stream_s": 0, "queue_wait_s_max": 2.5}
     async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
         first = asyncio.create_task(client.post(PATH, json=CHAT))
@@ -443,18 +409,20 @@ async def test_replacing_all_workers_under_load_loses_no_accepted_stream(
 
 
 async def test_a_worker_that_is_killed_loses_its_own_callers_only(
-    start_gateway: Start, api_key: str, engine: ScriptedEngine
+    start_gateway: Start, api_key: str, engine: ScriptedEngine, flow_server: RedisServer
 ) -> None:
     held = Held(engine)
-    async with start_gateway(slots=2, workers=2) as gateway, caller(gateway, api_key) as client:
-        calls = [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(2)]
-        await engine.request(1)
-        calls += [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(6)]
-        await until_waiting(client, 6)
+    async with start_gateway(slots=4, workers=2) as gateway, caller(gateway, api_key) as client:
+        calls: list[asyncio.Task[httpx.Response]] = []
+        # Whoever comes gets the worker that wakes first: on until each of the two has somebody.
+        while sum(map(any, (await load_by_worker(flow_server)).values())) < 2:
+            calls += [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(8)]
+            await until_arrived(flow_server, len(calls))
         gateway.workers()[0].kill()
-        held.let_go(100)
+        held.let_go(1000)
         answers = await asyncio.gather(*calls, return_exceptions=True)
         lived = [answer for answer in answers if isinstance(answer, httpx.Response)]
+        assert 0 < len(lived) < len(calls)
         assert all(answer.status_code == 200 for answer in lived)
         async with asyncio.timeout(40):  # its slots and tickets are back within its lease
             later = await asyncio.gather(*(client.post(PATH, json=CHAT) for _ in range(6)))

@@ -293,6 +293,76 @@ async def test_who_is_turned_away_by_a_full_line_keeps_its_place(workers: Worker
     assert order.index("r") < order.index("s")
 
 
+@pytest.mark.parametrize("how", ["timeout", "draining", "stopped", "killed"])
+async def test_who_is_turned_away_while_it_waits_keeps_its_place(
+    workers: Workers, state: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whoever turned it away: the worker that it comes back to need not be the same."""
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    monkeypatch.setattr("gateway.pool_line.LEASE_MS", 300 if how == "killed" else 60_000)
+    other = workers.new(replica("a", 1))
+    turned_away = await other.enter(ask("r"))
+    monkeypatch.setattr("gateway.pool_line.LEASE_MS", 60_000)
+    if how == "stopped":
+        await other.stop()
+    elif how != "killed":
+        other.leave(turned_away, retry_after_s=120 if how == "timeout" else 1)
+    await workers.until(lambda: _has_waiting(state, 0), line)
+    # s is new and arrives first; r comes back and stands before it.
+    tickets = [("s", await line.enter(ask("s", charge=1))), ("r", await line.enter(ask("r")))]
+    line.release(blocker, "blocker")
+    assert await serve(line, tickets, 2) == ["r", "s"]
+
+
+async def now_ms(state: Any) -> int:
+    seconds, microseconds = await state.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+@pytest.mark.parametrize("turned_away_by", ["timeout", "full line"])
+async def test_a_kept_place_ends_ten_seconds_after_its_caller_was_told_to_come_back(
+    workers: Workers, state: Any, monkeypatch: pytest.MonkeyPatch, turned_away_by: str
+) -> None:
+    full = LineBounds(tickets_max=0, wait_s_max=300, bytes_max=1 << 30)
+    line = workers.new(replica("a", 1))
+    narrow = workers.new(replica("a", 1), bounds=full)
+    monkeypatch.setattr(PoolLine, "wait_s", 7.0)
+    blocker = await granted(await line.enter(ask("blocker")))
+    from_ms = await now_ms(state)
+    if turned_away_by == "timeout":
+        line.leave(await line.enter(ask("r")), retry_after_s=line.retry_after_s())
+        await workers.until(lambda: _has_waiting(state, 0))
+    else:
+        with pytest.raises(QueueFull) as refused:
+            await narrow.enter(ask("r"))
+        assert refused.value.headers["retry-after"] == "7"
+    kept = KEYS + ":account:r:kept"
+    assert from_ms + 17_000 <= await state.pexpiretime(kept) <= await now_ms(state) + 17_000
+    await state.pexpire(kept, 1)
+    while await state.exists(kept):
+        await asyncio.sleep(0.01)
+    tickets = [("s", await line.enter(ask("s", charge=1))), ("r", await line.enter(ask("r")))]
+    line.release(blocker, "blocker")
+    assert await serve(line, tickets, 2) == ["s", "r"], "who comes too late has a new place"
+
+
+async def test_what_an_account_was_given_is_remembered_over_a_restart_of_its_worker(
+    workers: Workers,
+) -> None:
+    before = workers.new(replica("a", 1))
+    assert has_slot(await before.enter(ask("greedy", charge=1_000)))
+    await before.stop()
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    tickets = [("modest", await line.enter(ask("modest", charge=50)))]
+    tickets.append(("greedy", await line.enter(ask("greedy"))))
+    tickets += [("modest", await line.enter(ask("modest", charge=50))) for _ in range(9)]
+    line.release(blocker, "blocker")
+    order = await serve(line, tickets, 11)
+    assert order == ["modest"] * 10 + ["greedy"]
+
+
 async def test_kept_places_let_an_account_run_no_more_than_its_plan_does(
     workers: Workers, state: Any
 ) -> None:
@@ -385,6 +455,29 @@ async def test_somebody_who_was_not_served_for_long_goes_first(
     line.release(blocker, "blocker")
     order = await serve(line, [*tickets, ("starved", starved)], 10)
     assert "starved" in order
+
+
+async def test_several_who_starve_are_served_by_every_eighth_grant_the_longest_first(
+    workers: Workers, state: Any
+) -> None:
+    """The bound that docs/api.md names: 8 grants for each of them."""
+    starving = [f"starving{i}" for i in range(5)]
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    tickets = []
+    for account in starving:
+        tickets.append((account, await line.enter(ask(account))))
+        line.correct(account, 1e9)
+    tickets += [("x", await line.enter(ask("x"))) for _ in range(60)]
+    # The later it came, the longer it is said to have starved.
+    await state.zadd(KEYS + ":served", {a: 10 - i for i, a in enumerate(starving)})
+    line.release(blocker, "blocker")
+    order = await serve(line, tickets, 8 * len(starving))
+    served_at = {account: order.index(account) + 1 for account in starving}
+    assert list(served_at.values()) == sorted(served_at.values(), reverse=True)
+    for before, account in enumerate(reversed(starving)):
+        assert served_at[account] <= 8 * (before + 1)
+    assert order.count("x") == 7 * len(starving), "and the others by the seven between"
 
 
 async def test_a_dead_workers_slots_and_tickets_come_back_with_the_lease(

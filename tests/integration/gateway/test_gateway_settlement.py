@@ -6,15 +6,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-import redis.asyncio as redis
 from aiohttp import web
 
-from gateway import redis_keys
+from tests.gateway_callers import until_day_tokens
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
-from waitlist.directory import Directory
 
 pytestmark = pytest.mark.integration
 
@@ -76,25 +74,20 @@ async def test_the_days_use_is_what_the_engine_said(
 
 async def test_the_budget_of_the_day_is_corrected_to_what_was_used(
     start_gateway: Callable[..., GatewayProcess],
-    directory: Directory,
     api_key: str,
+    account_id: str,
     engine: ScriptedEngine,
     flow_server: RedisServer,
     tmp_path: Path,
 ) -> None:
     plans_file = write_plans(tmp_path / "plans", tokens_per_day=1_000_000)
-    record = await directory.find_key(api_key)
-    assert record is not None
-    limits = redis_keys.account_limits(record.account_id)
     headers = {"authorization": f"Bearer {api_key}"}
     async with (
         start_gateway(plans_file=plans_file) as gateway,
         httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client,
-        redis.Redis.from_url(flow_server.url) as flow,
     ):
         used = 0
         for name, (_, _, tokens) in CASES.items():
             await ask(client, engine, name)
             used += sum(tokens)
-        while int(await flow.hget(limits, "day_tokens") or 0) != used:
-            await asyncio.sleep(0.02)
+        await until_day_tokens(flow_server, account_id, used)

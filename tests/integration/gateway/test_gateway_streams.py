@@ -1,15 +1,21 @@
 """Streams through the real gateway processes: at once, whole, and ended in words."""
 
 import asyncio
+import math
 import socket
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import orjson
 import pytest
 from aiohttp import web
 
+from tests.gateway_callers import caller, until_day_tokens
 from tests.gateway_process import GatewayProcess, free_port
+from tests.plans_file import write_plans
+from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
 
 pytestmark = pytest.mark.integration
@@ -21,6 +27,7 @@ LARGE = {**CHAT, "messages": [{"role": "user", "content": "x" * 1_000_000}]}
 PATH = "/v1/chat/completions"
 STREAMS = {
     PATH: STREAM,
+    "/v1/completions": {"model": MODEL, "prompt": "hello", "stream": True},
     "/v1/responses": {"model": MODEL, "input": "hello", "stream": True},
     "/v1/messages": {**STREAM, "max_tokens": 8},
 }
@@ -121,7 +128,12 @@ async def test_a_caller_that_hangs_up_in_the_stream_ends_the_engines_work(
 
 @pytest.mark.parametrize(
     ("path", "shape"),
-    [(PATH, "chat"), ("/v1/responses", "responses"), ("/v1/messages", "messages")],
+    [
+        (PATH, "chat"),
+        ("/v1/completions", "chat"),
+        ("/v1/responses", "responses"),
+        ("/v1/messages", "messages"),
+    ],
 )
 async def test_a_stream_that_breaks_in_the_middle_of_an_event_ends_with_an_error_event(
     client: httpx.AsyncClient, engine: ScriptedEngine, path: str, shape: str
@@ -209,6 +221,43 @@ async def test_the_engines_own_refusal_is_told_in_the_endpoints_shape(
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "requests"),
+    [(400, "engine_refused", 1), (429, "engine_busy", 0), (500, "engine_error", 0)],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_what_the_engine_did_not_answer_costs_no_tokens(
+    start_gateway: Callable[..., GatewayProcess],
+    api_key: str,
+    account_id: str,
+    engine: ScriptedEngine,
+    flow_server: RedisServer,
+    tmp_path: Path,
+    stream: bool,
+    status: int,
+    code: str,
+    requests: int,
+) -> None:
+    """One that the engine had to read counts as a request; one that it did not, as nothing."""
+
+    async def turn_away(request: EngineRequest) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no"}}, status=status)
+
+    engine.script = turn_away
+    # Ten a minute: one refills in six seconds.
+    plans = write_plans(tmp_path / "plans", tokens_per_day=1_000_000, requests_per_minute=10)
+    async with start_gateway(plans_file=plans) as gateway, caller(gateway, api_key) as client:
+        began_at = time.monotonic()
+        answers = [await client.post(PATH, json={**CHAT, "stream": stream}) for _ in range(4)]
+        assert {answer.json()["error"]["code"] for answer in answers} == {code}
+        await until_day_tokens(flow_server, account_id, 0)
+        engine.reset()
+        left = int((await client.post(PATH, json=CHAT)).headers["x-ratelimit-remaining-requests"])
+        refilled = math.ceil((time.monotonic() - began_at) / 6)
+        used = 1 + 4 * requests
+        assert 10 - used <= left <= 10 - used + refilled
+
+
+@pytest.mark.parametrize(
     ("status", "told", "code"),
     [(401, 502, "engine_error"), (403, 502, "engine_error"), (429, 503, "engine_busy")],
 )
@@ -256,11 +305,12 @@ async def test_what_runs_longer_than_a_stopping_gateway_may_is_ended_in_words(
             asyncio.create_task(client.post(path, json=body)) for path, body in STREAMS.items()
         ]
         whole = asyncio.create_task(client.post(PATH, json=CHAT))
-        last = await engine.request(3)
+        last = await engine.request(4)
         stopping = asyncio.create_task(asyncio.to_thread(gateway.stop))
         ends = [(await stream).content.rpartition(b"data: ")[2] for stream in streams]
-        chat, responses, messages = (orjson.loads(end) for end in ends)
-        assert (chat["error"]["code"], chat["error"]["retry_after"]) == ("draining", 1)
+        chat, completions, responses, messages = (orjson.loads(end) for end in ends)
+        for error in (chat["error"], completions["error"]):
+            assert (error["code"], error["retry_after"]) == ("draining", 1)
         assert (responses["type"], responses["code"]) == ("error", "draining")
         assert (messages["type"], messages["error"]["reason"]) == ("error", "draining")
         refused = await whole
