@@ -17,6 +17,7 @@ from deploy.commands import (
     running,
     waitlist,
 )
+from deploy.commands.scale import scale
 from deploy.commands.settings import settings
 from deploy.errors import DeployError
 
@@ -38,6 +39,7 @@ app.add_typer(waitlist.app, name="waitlist")
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(admins.app, name="admins")
+app.command()(scale)
 app.command()(parts.gateway)
 app.command()(parts.serving)
 app.command()(settings)

@@ -7,7 +7,7 @@ from gateway.replica_record import Replica, parse_record
 
 _DEADLINE_S = 2.0
 # More models than one deployment ever serves, and more replicas than serving starts of one.
-_MODELS_MAX = 100
+MODELS_MAX = 100
 _REPLICAS_MAX = 1000
 
 
@@ -18,7 +18,7 @@ def read_replicas(flow_url: str) -> tuple[list[Replica], str]:
         with redis.Redis.from_url(
             flow_url, decode_responses=True, socket_timeout=_DEADLINE_S
         ) as client:
-            for model in client.zrange(redis_keys.MODELS, 0, _MODELS_MAX - 1):
+            for model in client.zrange(redis_keys.MODELS, 0, MODELS_MAX - 1):
                 ids = client.zrange(redis_keys.replica_index(model), 0, _REPLICAS_MAX - 1)
                 if not ids:
                     continue

@@ -132,4 +132,5 @@ def check_engine_memory(serving: ServingSettings, *, on_gpu: bool) -> None:
         replica = _REPLICA_BYTES + sum(sizes) * 2
         replica += round((serving.kv_cache_gib or _KV_CACHE_GIB_DEFAULT) * GIB)
     name = serving.served_name
-    check_memory(_OTHERS_BYTES + serving.replicas * replica, f"Serving {serving.replicas} x {name}")
+    most = serving.most_replicas
+    check_memory(_OTHERS_BYTES + most * replica, f"Serving {most} x {name}")

@@ -13,9 +13,9 @@ import structlog
 
 from gateway import redis_keys
 from gateway.errors import EngineUnreachable, FlowUnavailable
-from gateway.pools import Pool, PoolView
+from gateway.pools import Pool, PoolState, PoolView
 from gateway.redis_client import FlowRedis
-from gateway.replica_record import Replica, parse_record, parse_replicas_wanted
+from gateway.replica_record import Replica, parse_model, parse_record
 from gateway.upstream import Upstream
 
 log = structlog.get_logger(__name__)
@@ -26,6 +26,9 @@ _MODEL_REMEMBERED_MS = 600_000
 # A restarted flow Redis is empty until the replicas' next records, a second later; until then the
 # last view holds. Five seconds is the records' own TTL.
 _EMPTY_FLOW_GRACE_S = 5.0
+# Beyond a record's own five seconds: a replica that is starved of its processor for so long
+# answers nobody either. A process that ends closes its connections, which tells sooner.
+_SILENT_S_MAX = 15.0
 
 
 class Capacity(Protocol):
@@ -46,6 +49,7 @@ class FlowCapacity:
         self._upstream = upstream
         self._clock = clock
         self._last_filled_at = clock()
+        self._seen_at: dict[str, float] = {}  # replica's address -> when it was last published
         self.view = PoolView()
         self.engine_answered = False
 
@@ -74,8 +78,17 @@ class FlowCapacity:
         elif now - self._last_filled_at < _EMPTY_FLOW_GRACE_S:
             return
         self.view = PoolView(by_model)
+        self._give_up_silent(now)
         if not self.engine_answered:
             await self._probe()
+
+    def _give_up_silent(self, now: float) -> None:
+        """Ends what waits for replicas that have fallen silent: their machine is gone, or hangs."""
+        urls = [replica.url for pool in self.view.pools() for replica in pool.replicas]
+        self._seen_at |= dict.fromkeys(filter(None, urls), now)
+        for url in [url for url, at in self._seen_at.items() if now - at > _SILENT_S_MAX]:
+            del self._seen_at[url]
+            self._upstream.give_up(url)
 
     async def _pool_of(self, model: str) -> Pool:
         own, *texts = await self._flow.run(
@@ -84,10 +97,13 @@ class FlowCapacity:
             (redis_keys.replica_record_prefix(model),),
         )
         replicas = tuple(replica for text in texts if (replica := parse_record(text)) is not None)
-        return Pool(model, replicas, parse_replicas_wanted(own))
+        return Pool(model, replicas, parse_model(own))
 
     async def _probe(self) -> None:
         for pool in self.view.pools():
+            if pool.state is PoolState.SCALED_TO_ZERO:
+                self.engine_answered = True  # asleep, as it should: callers wait in line
+                return
             for replica in pool.running:
                 try:
                     await self._upstream.list_models(replica.url)

@@ -120,7 +120,8 @@ class EngineConnection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _fail(self, fault: str) -> None:
+    def fail(self, fault: str) -> None:
+        """Ends what is under way with this fault."""
         self._fault = self._fault or fault
         self.cut()
         self._wake()
@@ -150,12 +151,12 @@ class EngineConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(f"not an HTTP answer: {error}")
+            self.fail(f"not an HTTP answer: {error}")
             return
         if not self._answered:
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_BYTES_MAX:
-                self._fail(f"more than {_HEAD_BYTES_MAX} bytes of headers")
+                self.fail(f"more than {_HEAD_BYTES_MAX} bytes of headers")
 
     # What the parser calls
 

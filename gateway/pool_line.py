@@ -68,6 +68,7 @@ class PoolLine:
     ) -> None:
         self._flow = flow
         self._keys = (redis_keys.pool(pool),)
+        self._renewal_keys = (*self._keys, redis_keys.demand(pool))
         self._worker_id = worker_id
         self._bounds = bounds
         self._clock = clock
@@ -206,7 +207,7 @@ class PoolLine:
             FlowUnavailable: Redis did not answer; the lease runs on.
         """
         try:
-            answer = await self._flow.run_first("renew_worker", self._keys, self._renewal)
+            answer = await self._flow.run_first("renew_worker", self._renewal_keys, self._renewal)
         except FlowUnavailable:
             self._serve_locally()
             raise
@@ -233,6 +234,7 @@ class PoolLine:
             capacity += (replica.replica_id, replica.slots)
         return [
             *(self._worker_id, LEASE_MS, _KEPT_AFTER_DEATH_MS),
+            *(round(self.tickets.oldest_wait_s(self._clock()) * 1000), self.tickets.tokens),
             *self.held.renewal(),
             *capacity,
             *self.held.take_acknowledged(),

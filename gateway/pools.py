@@ -1,11 +1,11 @@
 """Which models there are and which replicas can serve them, as this worker last saw it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.errors import NotFound, Unavailable, retry_headers
-from gateway.replica_record import Replica
+from gateway.replica_record import ModelRecord, Replica
 
 
 class PoolState(StrEnum):
@@ -22,23 +22,28 @@ class Pool:
     """Replicas that share one count of slots: those of one model, or one upstream server.
 
     `name` is the tag of the pool's keys on the flow Redis. `endpoints` empty means that the
-    engine decides itself what it can do. `replicas_wanted` is None where nobody keeps replicas for
-    it: its serving is dead, or it is somebody else's server.
+    engine decides itself what it can do. `keeper` is what whoever keeps its replicas says, None
+    where nobody does: its serving is dead, or it is somebody else's server.
     """
 
     name: str
     replicas: tuple[Replica, ...] = ()
-    replicas_wanted: int | None = None
+    keeper: ModelRecord | None = None
 
     @property
     def state(self) -> PoolState:
         if self.running:
             return PoolState.RUNNING
-        if self.replicas_wanted == 0:
+        if self.keeper is not None and self.keeper.replicas_wanted == 0:
             return PoolState.SCALED_TO_ZERO
-        if self.replicas_wanted or any(r.state == "starting" for r in self.replicas):
+        if self.keeper is not None or any(r.state == "starting" for r in self.replicas):
             return PoolState.STARTING
         return PoolState.DEAD
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether somebody starts a replica when one has gone."""
+        return self.keeper is not None and self.keeper.replicas_wanted > 0
 
     @property
     def running(self) -> tuple[Replica, ...]:
@@ -47,13 +52,28 @@ class Pool:
     @property
     def context_tokens_max(self) -> int | None:
         """What each replica can take, prompt and answer together; None where none says."""
-        lengths = [r.context_tokens_max for r in self.replicas if r.context_tokens_max]
+        lengths = [each.context_tokens_max for each in self._told if each.context_tokens_max]
         return min(lengths, default=None)
 
     @property
     def template_tokens(self) -> int:
         """What the chat template adds to a conversation at most; 0 where none says."""
-        return max((r.template_tokens for r in self.replicas), default=0)
+        return max((each.template_tokens for each in self._told), default=0)
+
+    @property
+    def tokenizers(self) -> Iterator[str]:
+        """Folders of the model's tokenizer, on whichever machine."""
+        return (each.tokenizer for each in self._told if each.tokenizer)
+
+    def can_do(self, endpoint: str) -> bool:
+        """Whether any replica answers there; those that have not said so may."""
+        told = [each.endpoints for each in self._told]
+        return not told or any(not endpoints or endpoint in endpoints for endpoints in told)
+
+    @property
+    def _told(self) -> tuple[Replica | ModelRecord, ...]:
+        """Who says what the model is: its replicas, else whoever keeps them."""
+        return self.replicas or ((self.keeper,) if self.keeper is not None else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +84,10 @@ class PoolView:
 
     def pools(self) -> tuple[Pool, ...]:
         return tuple({pool.name: pool for pool in self.by_model.values()}.values())
+
+    def pool_named(self, name: str) -> Pool:
+        """The pool as it is now; one without replicas where it has gone out of view."""
+        return next((pool for pool in self.by_model.values() if pool.name == name), Pool(name))
 
     def pool_for(self, model: str, endpoint: str) -> Pool:
         """The pool that serves the model at the endpoint (`chat/completions`, …).
@@ -84,8 +108,7 @@ class PoolView:
                 code="model_not_found",
                 param="model",
             )
-        able = [r for r in pool.replicas if not r.endpoints or endpoint in r.endpoints]
-        if pool.replicas and not able:
+        if not pool.can_do(endpoint):
             raise NotFound(
                 f"The model '{model[:200]}' cannot do /v1/{endpoint}.",
                 code="endpoint_not_supported",

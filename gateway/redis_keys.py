@@ -43,6 +43,7 @@ def pool(name: str) -> str:
     :running             hash: account -> requests that run
     :served              sorted set: account in line, scored by when it was last served (ms)
     :service             hash: account in line -> weighted tokens granted since it has been there
+    :demands             hash: worker -> its oldest ticket's wait (ms), tokens reserved in its line
     :worker:W:slots      hash: replica -> slots that this worker holds
     :worker:W:accounts   hash: account -> requests that this worker runs
     :worker:W:tickets    hash: waiting ticket -> account, charge, concurrent requests, avoid
@@ -51,6 +52,15 @@ def pool(name: str) -> str:
     :account:A:kept      sorted set: start that is kept for a caller who was turned away
     """
     return f"fg:pool:{{{name}}}"
+
+
+def demand(pool_name: str) -> str:
+    """Text: the demand record, which serving reads (docs/architecture.md)."""
+    return f"fg:demand:{{{pool_name}}}"
+
+
+# Written here, read by serving. Hash: model -> replicas that operators want.
+PINS = "fg:pins"
 
 
 def grants_channel(worker_id: str) -> str:

@@ -50,17 +50,24 @@ class Replica(BaseModel):
         return self
 
 
-class _Model(BaseModel):
+class ModelRecord(BaseModel):
+    """What whoever keeps a model's replicas says of it; the facts hold while there are none."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    version: Literal[1]
+    version: Literal[1] = 1
     replicas_wanted: int = Field(ge=0)
+    replicas_max: int | None = None
+    context_tokens_max: int | None = None
+    endpoints: frozenset[str] = frozenset()
+    tokenizer: str = ""
+    template_tokens: int = Field(0, ge=0)
 
 
-def parse_replicas_wanted(text: str) -> int | None:
-    """How many replicas a model is to have; None when nobody says so (any more)."""
+def parse_model(text: str) -> ModelRecord | None:
+    """The record of a model; None when nobody keeps its replicas (any more)."""
     try:
-        return _Model.model_validate_json(text).replicas_wanted
+        return ModelRecord.model_validate_json(text)
     except ValidationError:
         return None
 

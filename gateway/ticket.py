@@ -10,7 +10,7 @@ from gateway.errors import ApiError
 class SlotAsk(NamedTuple):
     """What the line needs to know of a request.
 
-    `charge` is what it costs its account in the order of the line: reserved tokens / weight.
+    `charge` is what it costs its account in the order of the line: reserved `tokens` / weight.
     """
 
     account_id: str
@@ -18,6 +18,7 @@ class SlotAsk(NamedTuple):
     concurrent_requests: int
     waiting_requests: int
     body_bytes: int = 0
+    tokens: int = 0
 
 
 class Place(NamedTuple):
@@ -80,7 +81,10 @@ class Ticket:
         news, self._news = self._news, None
         assert news is not None
         if isinstance(news, ApiError):
-            raise news
+            try:
+                raise news
+            finally:
+                del news  # whose traceback holds this frame: a cycle for the collector
         return news
 
     @property

@@ -119,6 +119,12 @@ class Upstream:
                 f"{base_url}/v1/models: {error or type(error).__name__}"
             ) from error
 
+    def give_up(self, base_url: str) -> None:
+        """Cuts every connection to a replica that is gone, with whoever waits for its answer."""
+        if server := self._servers.pop(base_url, None):
+            server.close()
+            server.fail("the replica is gone")
+
     async def close(self) -> None:
         """Cuts every connection that waits for its next request."""
         for server in self._servers.values():
@@ -144,6 +150,7 @@ class _Server:
         self._host_line = f" HTTP/1.1\r\nhost: {url.netloc.rpartition('@')[2]}\r\n".encode()
         # Connection -> when it began to wait; the last to come is the first to go.
         self._idle: dict[EngineConnection, float] = {}
+        self._asked: set[EngineConnection] = set()
 
     async def send(self, method: bytes, path: str, head: bytes, body: bytes) -> EngineAnswer:
         """Sends one request; `head` is all of its head after the host.
@@ -153,6 +160,7 @@ class _Server:
         """
         target = (self._prefix + path).encode()
         connection = self._take() or await self._connect()
+        self._asked.add(connection)
         try:
             await connection.ask(b"%s %s%s%s" % (method, target, self._host_line, head), body)
         except EngineUnreachable as error:
@@ -172,6 +180,7 @@ class _Server:
     def keep(self, connection: EngineConnection) -> None:
         """Takes back a connection whose exchange has ended."""
         now = time.monotonic()
+        self._asked.discard(connection)
         if connection.usable:
             self._idle[connection] = now
         # As many are looked at as come back, so that none of a burst's is kept for ever.
@@ -183,6 +192,10 @@ class _Server:
     def close(self) -> None:
         for connection in tuple(self._idle):
             connection.cut()
+
+    def fail(self, why: str) -> None:
+        for connection in tuple(self._asked):
+            connection.fail(why)
 
     def _take(self) -> EngineConnection | None:
         while self._idle:
@@ -207,6 +220,7 @@ class _Server:
 
     def _forget(self, connection: EngineConnection) -> None:
         self._idle.pop(connection, None)
+        self._asked.discard(connection)
 
 
 def _head_lines(headers: Mapping[str, str]) -> bytes:

@@ -22,15 +22,15 @@ def thread_binding(
     *,
     cores: Sequence[int],
     replicas: int,
-    rank: int,
+    block: int,
     threads: int,
     workers: int,
     binding: Literal["auto", "nobind", "disjoint"],
 ) -> str:
-    """The value of VLLM_CPU_OMP_THREADS_BIND for the replica with this rank on its machine.
+    """The value of VLLM_CPU_OMP_THREADS_BIND for the replica with this block of cores.
 
     `threads` cores go to the replica, split over its `workers` (tensor parallel ranks), as
-    "0,1|2,3". Replicas of different rank below `replicas` never share a core.
+    "0,1|2,3". Replicas of different blocks below `replicas` never share a core.
     Raises SettingsConflict when "disjoint" is asked for and there are too few cores.
     """
     fits = threads * replicas <= len(cores) and threads % workers == 0
@@ -42,8 +42,8 @@ def thread_binding(
             f"cores of their own: the machine has {len(cores)}. Lower FLOODGATE_REPLICAS or "
             "FLOODGATE_CPU_THREADS, or set FLOODGATE_CPU_BINDING=nobind."
         )
-    # A replica that replaces a dead one may briefly be given a rank beyond the set number.
-    first = (rank % replicas) * threads
+    # A replica that replaces a dead one may briefly be given a block beyond the set number.
+    first = (block % replicas) * threads
     own = cores[first : first + threads]
     share = threads // workers
     return "|".join(

@@ -9,6 +9,7 @@ from serving.accelerator import Accelerator
 from serving.cores import threads_per_replica
 from serving.model_folder import is_local
 from serving.settings import ServingSettings
+from serving.slot_rule import SlotBounds
 
 # Slots are vLLM's max_num_seqs: what one step batches. 32 streams on two cores still get 8 tokens
 # a second each, about as fast as one reads.
@@ -31,16 +32,24 @@ def model_source(model: str) -> str:
 
 
 def slots_of(settings: ServingSettings, accelerator: Accelerator) -> int:
-    """Requests that one replica runs at once."""
+    """Requests that one replica runs at once, to begin with."""
     default = GPU_SLOTS_DEFAULT if accelerator == "gpu" else CPU_SLOTS_DEFAULT
-    return settings.replica_slots or default
+    return settings.engine_args.get("max_num_seqs") or settings.replica_slots or default
+
+
+def slot_bounds(settings: ServingSettings, accelerator: Accelerator) -> SlotBounds:
+    """What that may fall and rise to."""
+    start = slots_of(settings, accelerator)
+    least = settings.replica_slots_min or max(1, start // 4)
+    most = settings.engine_args.get("max_num_seqs") or settings.replica_slots_max or start
+    return SlotBounds(min(least, start), max(most, start))
 
 
 def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dict[str, Any]:
     """vLLM's engine arguments. The operator's FLOODGATE_ENGINE_ARGS win over ours."""
     eager = settings.engine_eager
     arguments: dict[str, Any] = {
-        "max_num_seqs": slots_of(settings, accelerator),
+        "max_num_seqs": slot_bounds(settings, accelerator).most,
         "tensor_parallel_size": settings.tensor_parallel,
         "enable_prefix_caching": True,
         "enable_chunked_prefill": True,
@@ -71,7 +80,7 @@ def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dic
 def replica_cpus(settings: ServingSettings, cores: int) -> int:
     """Cores that Ray sets aside for a CPU replica when it places it."""
     return threads_per_replica(
-        cores=cores, replicas=settings.replicas, threads=settings.cpu_threads
+        cores=cores, replicas=settings.most_replicas, threads=settings.cpu_threads
     )
 
 
@@ -85,21 +94,45 @@ def placement_bundles(
     return [{"CPU": float(replica_cpus(settings, cores))}]
 
 
+def autoscaling_config(settings: ServingSettings) -> dict[str, Any]:
+    """Ray Serve's bounds around our policy, which keeps its own: an operator's pin may be 0."""
+    return {
+        "min_replicas": 0,
+        "initial_replicas": settings.replicas,
+        "max_replicas": settings.most_replicas,
+        # The policy waits by itself; Ray's delays would come on top.
+        "upscale_delay_s": 0,
+        "downscale_delay_s": 0,
+        "downscale_to_zero_delay_s": 0,
+        "policy": {
+            "policy_function": "serving.scaling_policy:LinePolicy",
+            "policy_kwargs": {
+                "model": settings.served_name,
+                "replicas_min": settings.least_replicas,
+                "replicas_max": settings.most_replicas,
+                "wait_s_target": settings.scale_up_wait_s,
+                "down_after_s": settings.scale_down_after_s,
+                "to_zero_after_s": settings.scale_to_zero_after_s,
+            },
+        },
+    }
+
+
 def deployment_options(
     settings: ServingSettings, accelerator: Accelerator, cores: int
 ) -> dict[str, Any]:
     """The options of the Ray Serve deployment."""
     return {
         "name": settings.served_name.replace("/", "--"),
-        "num_replicas": settings.replicas,
+        "autoscaling_config": autoscaling_config(settings),
         # Admission counts slots; Ray's own limit must never be the one that refuses.
         "max_ongoing_requests": 1_000_000,
         # One try: the second would fail with the same words a minute later.
         "max_constructor_retry_count": 1,
         "health_check_period_s": 2,
         "health_check_timeout_s": 10,
-        # A replica that is scaled away lets its longest answer finish.
-        "graceful_shutdown_timeout_s": settings.stream_life_s_max,
+        # A replica that is scaled away lets its longest answer finish, and end it properly.
+        "graceful_shutdown_timeout_s": settings.stream_life_s_max + 10,
         "graceful_shutdown_wait_loop_s": 0.2,
         "placement_group_bundles": placement_bundles(settings, accelerator, cores),
         "placement_group_strategy": "PACK",

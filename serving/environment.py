@@ -22,6 +22,8 @@ def run_environment(
     """All variables of one run. `token` is what Ray's own processes show each other."""
     return {
         RUN_MARK: str(run_folder),
+        # For the scaling policy in Ray's controller: what it is given as an argument, Ray logs.
+        "FLOODGATE_FLOW_URL": settings.flow_url.get_secret_value(),
         **_closed_sockets(certificates, token),
         **_request_path(settings),
         **_engine(settings),
@@ -64,6 +66,8 @@ def _request_path(settings: ServingSettings) -> dict[str, str]:
         "RAY_SERVE_PORT_QUARANTINE_S": "0",
         # Serve's controller looks at its actors ten times a second: 3 % of a core, for good.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1.0",
+        # A replica whose engine is dead has no answers to finish: Ray would wait for them.
+        "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
         # What Ray's daemons look at many times a second, once a second or less: idle, everything
         # took 0.103 of a core before and 0.092 after, which busy cores would rather compute with.
         "RAY_raylet_report_resources_period_milliseconds": "1000",

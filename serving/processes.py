@@ -97,6 +97,15 @@ def descendants() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
+def kill_family(pid: int) -> None:
+    """Kill a process and all that it started, at once."""
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        for process in [*parent.children(recursive=True), parent]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
 def end(processes: Iterable[psutil.Process], *, grace_s: float = 1.0) -> int:
     """Terminate, then kill after `grace_s`; the number that had to be ended."""
     left = [process for process in processes if process.is_running()]

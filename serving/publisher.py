@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from serving import redis_keys
+from serving.demand import Demand, parse_demand
 
 RECORD_LIFE_MS = 5000
 """A replica that is silent for so long is taken for gone: five missed records."""
@@ -45,7 +46,8 @@ class Store(Protocol):
         """Close the connections."""
 
 
-def _connect(flow_url: str) -> Redis:
+def connect(flow_url: str) -> Redis:
+    """A connection whose calls fail within REDIS_TIMEOUT_S."""
     # One try per call: the next second is the retry.
     return Redis.from_url(
         flow_url,
@@ -63,7 +65,7 @@ class ModelStore:
     """A model's record and its place among the models."""
 
     def __init__(self, flow_url: str, *, model: str) -> None:
-        self._redis = _connect(flow_url)
+        self._redis = connect(flow_url)
         self._model = model
         self._key = redis_keys.model_record(model)
         self._touch_script = _script("touch_model.lua")
@@ -85,16 +87,21 @@ class ModelStore:
 
 
 class RecordStore:
-    """The replica's three keys on the flow Redis. Raises redis.RedisError."""
+    """The replica's three keys on the flow Redis. Raises redis.RedisError.
+
+    `demand` is what the line asked for at the last write, None where nobody says.
+    """
 
     def __init__(self, flow_url: str, *, model: str, replica_id: str) -> None:
-        self._redis = _connect(flow_url)
+        self._redis = connect(flow_url)
         self._model = model
         self._replica_id = replica_id
         self._keys = (
             redis_keys.replica_record(model, replica_id),
             redis_keys.model_replicas(model),
+            redis_keys.demand(model),
         )
+        self.demand: Demand | None = None
         self._publish_script = _script("publish_replica.lua")
         self._touch_script = _script("touch_model.lua")
 
@@ -103,10 +110,10 @@ class RecordStore:
         pipeline = self._redis.pipeline(transaction=False)
         # EVAL, not EVALSHA: 300 bytes a second, and a restarted Redis needs no second round.
         pipeline.eval(
-            self._publish_script, 2, *self._keys, record, self._replica_id, RECORD_LIFE_MS
+            self._publish_script, 3, *self._keys, record, self._replica_id, RECORD_LIFE_MS
         )
         pipeline.eval(self._touch_script, 1, redis_keys.MODELS, self._model)
-        pipeline.execute()
+        self.demand = parse_demand(pipeline.execute()[0])
 
     def remove(self) -> None:
         """Take the record away; the model stays known."""

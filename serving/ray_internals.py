@@ -13,6 +13,8 @@ from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackConfig
 from ray.serve._private import replica as ray_replica
 from ray.serve.llm import LLMConfig, LLMServer
 
+from serving.processes import kill_family
+
 
 class SkipNodeInitialization(CallbackBase):  # type: ignore[misc]  # Ray ships no types
     """Keeps Ray from starting a task that imports vLLM once more (8 to 11 s) to fetch nothing.
@@ -54,6 +56,20 @@ async def build_api(server: Any) -> Any:
 def engine_client(server: Any) -> Any:
     """vLLM's AsyncLLM inside a started server."""
     return server.engine._engine_client
+
+
+def unfinished_requests(engine: Any) -> int:
+    """Requests that an AsyncLLM has taken and not ended, as it counts them itself."""
+    return int(engine.output_processor.get_num_unfinished_requests())
+
+
+def kill_engine(engine: Any) -> None:
+    """End an AsyncLLM's engine processes at once, with the workers they have started.
+
+    vLLM notices, fails what runs and is dead from then on.
+    """
+    for process in engine.engine_core.resources.engine_manager.processes:
+        kill_family(process.pid)
 
 
 def keep_replica_grpc_on(host: str) -> None:

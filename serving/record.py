@@ -12,20 +12,25 @@ A replica, version 1:
 
 `url` is empty while the state is "starting"; `tokenizer` is a folder on the replica's machine, or
 empty; `template_tokens` is what the chat template puts around one empty message (a default
-instruction may be a thousand tokens long), 0 where it is not known. Counters count since the
-replica started; `kv_use` is the used share of the KV cache, 0 to 1.
+instruction may be a thousand tokens long), 0 where it is not known.
+
+`slots` is what the replica offers now. Counters count since the replica started; `kv_use` is the
+used share of the KV cache, 0 to 1.
 
 A model, version 1, by which one that is scaled to zero is told from one whose serving is dead:
 
-    {"version": 1, "replicas_wanted": 2}
+    {"version": 1, "replicas_wanted": 2, "replicas_max": 4, "context_tokens_max": 8192,
+     "endpoints": ["chat/completions", ...], "tokenizer": "/models/smollm2", "template_tokens": 34}
+
+The last four are what its replicas said of themselves last, for as long as there are none.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 RECORD_VERSION = 1
 
@@ -55,7 +60,6 @@ class ReplicaFacts:
 
     model: str
     replica_id: str
-    slots: int
     context_tokens_max: int
     endpoints: tuple[str, ...]
     tokenizer: str = ""
@@ -67,6 +71,7 @@ def record_json(
     *,
     url: str,
     state: ReplicaState,
+    slots: int,
     load: EngineLoad,
     published_at_ms: int,
 ) -> str:
@@ -77,7 +82,7 @@ def record_json(
         "replica_id": facts.replica_id,
         "url": url,
         "state": state,
-        "slots": facts.slots,
+        "slots": slots,
         "context_tokens_max": facts.context_tokens_max,
         "endpoints": list(facts.endpoints),
         "tokenizer": facts.tokenizer,
@@ -88,9 +93,20 @@ def record_json(
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
 
-def model_record_json(*, replicas_wanted: int) -> str:
-    """The model's record as compact JSON."""
-    record = {"version": RECORD_VERSION, "replicas_wanted": replicas_wanted}
+MODEL_FACTS = ("context_tokens_max", "endpoints", "tokenizer", "template_tokens")
+"""Of a replica's record, what holds for the model also while it has no replica."""
+
+
+def model_record_json(
+    *, replicas_wanted: int, replicas_max: int, facts: Mapping[str, Any] | None = None
+) -> str:
+    """The model's record as compact JSON. `facts`: a replica's record, or part of one."""
+    record = {
+        "version": RECORD_VERSION,
+        "replicas_wanted": replicas_wanted,
+        "replicas_max": replicas_max,
+        **{name: facts[name] for name in MODEL_FACTS if facts and name in facts},
+    }
     return json.dumps(record, separators=(",", ":"))
 
 

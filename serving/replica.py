@@ -7,19 +7,23 @@ imports vLLM (10 s and 600 MB there).
 from __future__ import annotations
 
 import asyncio
-import http.client
 import os
+import tempfile
 import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import psutil
-
 from serving.accelerator import Accelerator
+from serving.core_claim import claim_block
 from serving.cores import thread_binding, threads_per_replica
-from serving.engine_config import llm_config_arguments, slots_of
+from serving.engine_config import llm_config_arguments, slot_bounds, slots_of
 from serving.engine_metrics import read_engine_load
+from serving.engine_watch import EngineWatch
+from serving.environment import RUN_MARK
 from serving.first_answer import get_first_answer
+from serving.hang_watch import HangWatch
 from serving.model_folder import tokenizer_folder
 from serving.publisher import Publisher, RecordStore
 from serving.record import (
@@ -29,13 +33,11 @@ from serving.record import (
     endpoints_of,
     record_json,
 )
+from serving.replica_address import address_for_others, health_status, listening_port
 from serving.replica_gate import ReplicaGate
 from serving.settings import ServingSettings
+from serving.slot_rule import SlotRule
 
-# Ray answers this path itself, before any check: 200 while it serves, 503 while it drains.
-_HEALTH_PATH = "/-/healthz"
-# A replica whose event loop does not answer for so long is not published.
-_HEALTH_TIMEOUT_S = 1.5
 _DRAIN_POLL_S = 0.05
 
 
@@ -56,20 +58,21 @@ class Replica:
         self._facts = ReplicaFacts(
             model=settings.served_name,
             replica_id=context.replica_id.unique_id,
-            slots=slots_of(settings, accelerator),
             context_tokens_max=settings.context_tokens_max or 0,
             endpoints=(),
             tokenizer=tokenizer_folder(settings.model),
         )
-        store = RecordStore(
+        self._slots = SlotRule(slot_bounds(settings, accelerator), slots_of(settings, accelerator))
+        self._watch: EngineWatch | None = None
+        self._store = RecordStore(
             settings.flow_url.get_secret_value(),
             model=self._facts.model,
             replica_id=self._facts.replica_id,
         )
-        self._publisher = Publisher(store, self._record)
+        self._publisher = Publisher(self._store, self._record)
         self._publisher.start()
         if accelerator == "cpu":
-            _set_cpu_environment(settings, cores, rank=context.rank.local_rank)
+            _set_cpu_environment(settings, cores)
         # Imports vLLM, which reads its environment: only now.
         from serving import ray_internals
 
@@ -99,6 +102,13 @@ class Replica:
             context_tokens_max=self._engine.model_config.max_model_len,
             endpoints=endpoints,
             template_tokens=_template_tokens(self._engine.get_tokenizer()),
+        )
+        self._watch = EngineWatch(
+            self._slots,
+            HangWatch(self._settings.engine_hang_s_max),
+            unfinished=partial(ray_internals.unfinished_requests, self._engine),
+            kill=partial(ray_internals.kill_engine, self._engine),
+            clock=time.monotonic,
         )
         self._publisher.publish_soon()
         return ReplicaGate(
@@ -145,6 +155,10 @@ class Replica:
 
     def _record(self) -> str | None:
         """The record now, or None when this replica must not be given work. In its own thread."""
+        load = read_engine_load()
+        if self._watch is not None:
+            demand = self._store.demand
+            self._watch.look(load, line_waits=demand is not None and demand.waiting > 0)
         state, url = self._state_and_url()
         if state is None:
             return None
@@ -152,7 +166,8 @@ class Replica:
             self._facts,
             url=url,
             state=state,
-            load=read_engine_load() if url else EngineLoad(),
+            slots=self._slots.slots,
+            load=load if url else EngineLoad(),
             published_at_ms=time.time_ns() // 1_000_000,
         )
 
@@ -161,12 +176,13 @@ class Replica:
             return "starting", ""
         host = self._settings.replica_host
         if self._port is None:
-            self._port = _listening_port(self._settings.replica_ports)
+            self._port = listening_port(self._settings.replica_ports)
         if self._port is None:
             return "starting", ""
-        status = _health_status(host, self._port)
-        url = f"http://{_address_for_others(host)}:{self._port}"
-        if self._draining or status == 503:
+        status = health_status(host, self._port)
+        url = f"http://{address_for_others(host)}:{self._port}"
+        is_killed = self._watch is not None and self._watch.is_killed
+        if self._draining or is_killed or status == 503:
             return "draining", url
         return ("running" if status == 200 and not self._engine.errored else None), url
 
@@ -182,18 +198,18 @@ def _template_tokens(tokenizer: Any) -> int:
         return 0
 
 
-def _set_cpu_environment(settings: ServingSettings, cores: tuple[int, ...], *, rank: int) -> None:
+def _set_cpu_environment(settings: ServingSettings, cores: tuple[int, ...]) -> None:
     """What differs between replicas, or holds on CPU alone; the engine's processes inherit it."""
-    threads = threads_per_replica(
-        cores=len(cores), replicas=settings.replicas, threads=settings.cpu_threads
-    )
+    replicas = settings.most_replicas
+    threads = threads_per_replica(cores=len(cores), replicas=replicas, threads=settings.cpu_threads)
+    run_folder = Path(os.environ.get(RUN_MARK) or tempfile.gettempdir())
     workers = settings.tensor_parallel
     # Ray would leave one thread to an actor of one CPU: 40% fewer tokens/s on two cores.
     os.environ["OMP_NUM_THREADS"] = str(max(1, threads // workers))
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = thread_binding(
         cores=cores,
-        replicas=settings.replicas,
-        rank=rank,
+        replicas=replicas,
+        block=claim_block(run_folder, replicas),
         threads=threads,
         workers=workers,
         binding=settings.cpu_binding,
@@ -202,32 +218,3 @@ def _set_cpu_environment(settings: ServingSettings, cores: tuple[int, ...], *, r
     # attribute 'finalize_loading') and compiles anew at every start: 55 s on two cores. Without
     # it, inductor's own cache works.
     os.environ["VLLM_USE_AOT_COMPILE"] = "0"
-
-
-def _listening_port(ports: range) -> int | None:
-    """The port of the HTTP server that Ray Serve opened in this process, if it has by now."""
-    for connection in psutil.Process().net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port in ports:
-            return int(connection.laddr.port)
-    return None
-
-
-def _health_status(host: str, port: int) -> int | None:
-    """The status of Ray's health check, asked as a client would; None without an answer."""
-    connection = http.client.HTTPConnection(host, port, timeout=_HEALTH_TIMEOUT_S)
-    try:
-        connection.request("GET", _HEALTH_PATH)
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-
-
-def _address_for_others(host: str) -> str:
-    """The address under which the gateway reaches a replica that listens on `host`."""
-    if host != "0.0.0.0":  # noqa: S104 - compared, not bound
-        return host
-    import ray
-
-    return str(ray.util.get_node_ip_address())

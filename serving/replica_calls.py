@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,19 +22,27 @@ _CALL_S_MAX = 2.0
 
 def replica_addresses(settings: ServingSettings) -> list[Address]:
     """Host and port of each replica among the processes that this one started."""
-    found = []
+    return [address for _, address in _listening(settings)]
+
+
+def kill_replica(settings: ServingSettings, port: int) -> bool:
+    """Kill the replica among our own processes that listens there; False where none does."""
+    pids = {process.pid for process, address in _listening(settings) if address[1] == port}
+    for pid in pids:
+        processes.kill_family(pid)
+    return bool(pids)
+
+
+def _listening(settings: ServingSettings) -> Iterator[tuple[psutil.Process, Address]]:
     for process in processes.descendants():
         try:
             connections = process.net_connections("tcp")
         except psutil.Error:
             continue
-        found += [
-            (connection.laddr.ip, connection.laddr.port)
-            for connection in connections
-            if connection.status == psutil.CONN_LISTEN
-            and connection.laddr.port in settings.replica_ports
-        ]
-    return found
+        for connection in connections:
+            ip, port = connection.laddr or ("", 0)
+            if connection.status == psutil.CONN_LISTEN and port in settings.replica_ports:
+                yield process, (ip, port)
 
 
 def replica_state(settings: ServingSettings, address: Address) -> dict[str, Any] | None:

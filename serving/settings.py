@@ -6,9 +6,9 @@ Each field is the environment variable FLOODGATE_<FIELD>.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -46,7 +46,33 @@ class ServingSettings(BaseSettings):
         default=None,
         description="Name under which clients ask for the model; the last part of MODEL if empty.",
     )
-    replicas: int = Field(default=1, ge=1, le=256, description="Number of vLLM replicas.")
+    replicas: int = Field(
+        default=1, ge=0, le=256, description="Number of vLLM replicas, at the start."
+    )
+    replicas_min: int | None = Field(
+        default=None,
+        ge=0,
+        le=256,
+        description="Fewest replicas; REPLICAS if empty. 0 lets a model sleep that nobody asks.",
+    )
+    replicas_max: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Most replicas, among which a machine's cores are shared out; REPLICAS if "
+        "empty.",
+    )
+    scale_up_wait_s: float = Field(
+        default=20.0,
+        gt=0,
+        description="Wait in line beyond which replicas are added, once one more has started.",
+    )
+    scale_down_after_s: float = Field(
+        default=300.0, ge=0, description="How long a replica must not be needed before it goes."
+    )
+    scale_to_zero_after_s: float = Field(
+        default=900.0, ge=0, description="The same for the last one."
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(
         default="auto", description="Hardware to run on; auto takes a GPU where there is one."
     )
@@ -58,6 +84,18 @@ class ServingSettings(BaseSettings):
         ge=1,
         le=4096,
         description="Requests that one replica runs at once; 32 on CPU and 256 on GPU if empty.",
+    )
+    replica_slots_min: int | None = Field(
+        default=None,
+        ge=1,
+        description="What they may fall to when vLLM preempts or queues; a quarter if empty.",
+    )
+    replica_slots_max: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="What they may rise to when the line waits and vLLM has room; REPLICA_SLOTS "
+        "if empty.",
     )
     kv_cache_gib: float | None = Field(
         default=None,
@@ -105,6 +143,12 @@ class ServingSettings(BaseSettings):
     start_s_max: float = Field(
         default=900.0, gt=0, description="Longest wait for the replicas to be ready."
     )
+    engine_hang_s_max: float = Field(
+        default=60.0,
+        gt=0,
+        description="An engine that has work and does nothing for so long is killed and started "
+        "anew. Longer than its longest step.",
+    )
     stop_in_flight: Literal["abort", "drain"] = Field(
         default="abort",
         description="What a stop does with requests inside the engine: end them at once, or let "
@@ -118,6 +162,25 @@ class ServingSettings(BaseSettings):
         gt=0,
         description="Longest life of one answer; a replica that is scaled away waits this long.",
     )
+
+    @property
+    def least_replicas(self) -> int:
+        """Fewest replicas, however little is asked for."""
+        return self.replicas if self.replicas_min is None else self.replicas_min
+
+    @property
+    def most_replicas(self) -> int:
+        """Most replicas, however much is asked for; at least one."""
+        return max(1, self.replicas) if self.replicas_max is None else self.replicas_max
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> Self:
+        if not self.least_replicas <= self.replicas <= self.most_replicas:
+            raise ValueError(
+                "REPLICAS_MIN, REPLICAS and REPLICAS_MAX must be in this order: "
+                f"{self.least_replicas}, {self.replicas}, {self.most_replicas}"
+            )
+        return self
 
     @property
     def served_name(self) -> str:

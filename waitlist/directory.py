@@ -43,6 +43,7 @@ from waitlist.release_door import LineDoor
 from waitlist.release_sizing import SizingPolicy
 from waitlist.release_store import ReleaseStore
 from waitlist.releases import INVITE_LIFE_S_DEFAULT, Releases
+from waitlist.replica_pins import ReplicaPins
 from waitlist.revocations import Tombstones
 from waitlist.schedules import Schedules
 from waitlist.settings import WaitlistSettings
@@ -101,6 +102,7 @@ class Directory:
         )
         self.overview = Overview(ledger)
         self.admins = Admins(ledger)
+        self.replica_pins = ReplicaPins(ledger)
         self.imports = Imports(ledger, signer)
         self.exports = Exports(ledger, self.entries)
 

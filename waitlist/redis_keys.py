@@ -98,6 +98,9 @@ CAMPAIGNS = "fg:{ledger}:campaigns"
 # Hash: `joining`, `releasing` -> the time at which it was paused, ms.
 PAUSES = "fg:{ledger}:pauses"
 
+# Hash: model -> replicas that operators want of it, whatever its line asks for.
+REPLICA_PINS = "fg:{ledger}:replica-pins"
+
 # Hash, one for each day (UTC): joined confirmed unconfirmed invited redeemed expired left
 #   erased referred.
 # Hash: hour since 1970 -> people released in it; older than a fortnight is dropped.

@@ -5,7 +5,14 @@ The only module of this package that imports waitlist.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +25,7 @@ from gateway.admission import LineLoad
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
 from gateway.error_handlers import render_told_error
 from gateway.metrics import REDIS
+from gateway.pins import PinsUnknown
 from gateway.settings import GatewaySettings
 from gateway.usage_sums import UsageLedgerUnavailable, UsageRow
 from waitlist import chores, tokens
@@ -145,8 +153,20 @@ class LedgerSide:
     _directory: Directory
     _board: WatchBoard
 
-    def routes(self) -> APIRouter:
-        return build_router(self._directory, self._board, caller_address=_caller_address)
+    def routes(self, known_models: Callable[[], Collection[str]]) -> APIRouter:
+        return build_router(
+            self._directory,
+            self._board,
+            caller_address=_caller_address,
+            known_models=known_models,
+        )
+
+    async def read_pins(self) -> Mapping[str, int]:
+        """As `gateway.pins.ReadPins`."""
+        try:
+            return await self._directory.replica_pins.all()
+        except WaitlistError as error:
+            raise PinsUnknown(str(error)) from error
 
     def work(self, authenticator: Authenticator, load: Callable[[], LineLoad | None]) -> list[Work]:
         """What runs beside the routes; no chores where there is no line to join.

@@ -40,7 +40,7 @@ def cache_salt_secret(settings: GatewaySettings) -> bytes:
 def tokenizer_folder(settings: GatewaySettings, capacity: Capacity, model: str) -> str:
     """That of one of the model's replicas where it is on this machine too, else the setting's."""
     pool = capacity.view.by_model.get(model)
-    for replica in pool.replicas if pool else ():
-        if replica.tokenizer and Path(replica.tokenizer).is_dir():
-            return replica.tokenizer
+    for folder in pool.tokenizers if pool else ():
+        if Path(folder).is_dir():
+            return folder
     return settings.tokenizer

@@ -38,6 +38,7 @@ from gateway.gate import Gate
 from gateway.limits import Limits
 from gateway.middleware import RequestLayer
 from gateway.openapi import document_engine_endpoints
+from gateway.pins import tell_pins
 from gateway.plans import Plans
 from gateway.readiness import Readiness
 from gateway.redis_channel import FlowChannel
@@ -135,7 +136,7 @@ async def _lifespan(
         )
         engine_endpoints.update((e.path, EngineEndpoint(e, gate)) for e in ENDPOINTS)
         _mount(app, settings, gate, capacity, readiness, engine_endpoints)
-        app.include_router(ledger.routes())
+        app.include_router(ledger.routes(lambda: capacity.view.by_model))
         for name, work in (
             ("capacity", capacity.watch()),
             ("lines", admission.serve_lines()),
@@ -143,6 +144,7 @@ async def _lifespan(
             ("plans", plans.watch()),
             ("usage", limits.keep_books()),
             ("metrics", buffered_values.keep_written()),
+            ("pins", tell_pins(flow, ledger.read_pins)),
             *ledger.work(authenticator, lambda: admission.load if flow.available else None),
         ):
             stack.push_async_callback(_stop, _start(name, work))

@@ -2,7 +2,9 @@
 -- A worker's heartbeat: renews its lease, makes what Redis counts for it equal to what it really
 -- holds, and takes back what workers held whose lease has ended. Sums are rebuilt from the living
 -- workers' own counts, so that no error outlives a heartbeat.
--- ARGV: worker, lease_ms, keep_ms, number of replicas, replica and slots that this worker holds …,
+-- KEYS[2]: what the line asks for, for whoever keeps the model's replicas (docs/architecture.md)
+-- ARGV: worker, lease_ms, keep_ms, how long its oldest ticket has waited (ms), tokens that its
+--   tickets have reserved, number of replicas, replica and slots that this worker holds …,
 --   number of accounts, account and requests that it runs …, number of replicas that are up,
 --   replica and its slots …, tickets whose grant has arrived …
 -- Returns {living workers, 1 when the lease had not ended, tickets that Redis knows of this worker,
@@ -21,7 +23,7 @@ local function pairs_from(at)
   return found, last + 1
 end
 local held, runs, up, at
-held, at = pairs_from(4)
+held, at = pairs_from(6)
 runs, at = pairs_from(at)
 up, at = pairs_from(at)
 
@@ -67,7 +69,21 @@ redis.call('PEXPIRE', worker_slots, ARGV[2] * 10)
 redis.call('PEXPIRE', worker_accounts, ARGV[2] * 10)
 
 for _, granted in ipairs(dispatch(worker)) do unseen[#unseen + 1] = granted end
+
+redis.call('HSET', demands_key, worker, ARGV[4] .. ' ' .. ARGV[5])
+local oldest_ms, owed = 0, 0
+for _, told in ipairs(redis.call('HVALS', demands_key)) do
+  local waited_ms, tokens = string.match(told, '^(%d+) (%d+)$')
+  oldest_ms, owed = math.max(oldest_ms, tonumber(waited_ms)), owed + tonumber(tokens)
+end
 local slots_used = redis.call('HGETALL', slots_key)
+local used_everywhere = 0
+for i = 2, #slots_used, 2 do used_everywhere = used_everywhere + tonumber(slots_used[i]) end
+redis.call('SET', KEYS[2], string.format(
+  '{"version":1,"waiting":%d,"oldest_wait_s":%.1f,"tokens_owed":%d,"slots_used":%d}',
+  tonumber(redis.call('HGET', state_key, 'waiting') or 0), oldest_ms / 1000, owed,
+  used_everywhere), 'PX', ARGV[2])
+
 return {#workers, was_known, redis.call('HLEN', worker_key(worker, 'tickets')),
   tonumber(redis.call('HGET', state_key, 'granted') or 0),
   tonumber(redis.call('HGET', state_key, 'waiting') or 0), slots_used, unseen}

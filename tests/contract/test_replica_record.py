@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.replica_record import parse_record, parse_replicas_wanted
+from gateway.replica_record import parse_model, parse_record
 from serving.record import (
     EngineLoad,
     ReplicaFacts,
@@ -19,7 +19,6 @@ pytestmark = pytest.mark.contract
 FACTS = ReplicaFacts(
     model="smollm2",
     replica_id="abc123",
-    slots=32,
     context_tokens_max=8192,
     endpoints=endpoints_of({"generate"}, has_chat_template=True),
     tokenizer="/models/smollm2",
@@ -29,7 +28,9 @@ FACTS = ReplicaFacts(
 
 def published(state: ReplicaState, url: str) -> str:
     load = EngineLoad(running=3, waiting=1, kv_use=0.25, generation_tokens=7, prompt_tokens=9)
-    return record_json(FACTS, url=url, state=state, load=load, published_at_ms=1_790_000_000_000)
+    return record_json(
+        FACTS, url=url, state=state, slots=32, load=load, published_at_ms=1_790_000_000_000
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,18 @@ def test_a_record_without_a_tokenizer_is_read_as_before() -> None:
 
 @pytest.mark.parametrize("wanted", [0, 1, 64])
 def test_the_gateway_reads_how_many_replicas_a_model_is_to_have(wanted: int) -> None:
-    assert parse_replicas_wanted(model_record_json(replicas_wanted=wanted)) == wanted
+    model = parse_model(model_record_json(replicas_wanted=wanted, replicas_max=64))
+    assert model is not None
+    assert model.replicas_wanted == wanted
+    assert (model.context_tokens_max, model.endpoints, model.tokenizer) == (None, frozenset(), "")
+
+
+def test_the_gateway_reads_what_a_model_is_while_it_has_no_replica() -> None:
+    facts = json.loads(published("running", "http://127.0.0.1:30000"))
+    model = parse_model(model_record_json(replicas_wanted=0, replicas_max=4, facts=facts))
+    assert model is not None
+    assert (model.context_tokens_max, model.template_tokens) == (8192, 34)
+    assert (model.tokenizer, model.endpoints) == ("/models/smollm2", set(FACTS.endpoints))
 
 
 def test_a_running_replica_without_an_address_is_not_believed() -> None:
@@ -71,6 +83,7 @@ def test_both_sides_name_the_same_keys() -> None:
     assert written.MODELS == read.MODELS
     assert written.model_record("m") == read.model_record("m")
     assert written.model_replicas("m") == read.replica_index("m")
+    assert written.demand("m") == read.demand("m")
     assert written.replica_record("m", "r") == read.replica_record_prefix("m") + "r"
 
 

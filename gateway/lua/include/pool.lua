@@ -11,7 +11,7 @@ local slots_key, capacity_key = pool .. ':slots', pool .. ':capacity'
 local leases_key, state_key = pool .. ':leases', pool .. ':state'
 local line_key, counters_key = pool .. ':line', pool .. ':counters'
 local running_key, service_key = pool .. ':running', pool .. ':service'
-local served_key = pool .. ':served'
+local served_key, demands_key = pool .. ':served', pool .. ':demands'
 
 -- An account with somebody in line is served at least once in so long, as far as every eighth
 -- grant reaches: with a bound on all grants a deep line would turn into a plain round robin.
@@ -244,6 +244,7 @@ local function drop_worker(worker, keep_ms)
   end
   redis.call('DEL', worker_key(worker, 'slots'), worker_key(worker, 'accounts'),
     worker_key(worker, 'grants'))
+  redis.call('HDEL', demands_key, worker)
   local tickets = redis.call('HKEYS', worker_key(worker, 'tickets'))
   for i = 1, math.min(#tickets, WITHDRAWN_MAX) do withdraw(tickets[i], keep_ms) end
   if #tickets > WITHDRAWN_MAX then return false end

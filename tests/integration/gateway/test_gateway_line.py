@@ -227,9 +227,9 @@ async def test_without_a_replica_callers_wait_and_are_then_told_so(
     """No replica of a known model is up: that is a wait, not a refusal, until it lasts too long."""
     store = RecordStore(flow_server.url, model=MODEL, replica_id="r1")
     keeper = ModelStore(flow_server.url, model=MODEL)
-    facts = ReplicaFacts(MODEL, "r1", slots=1, context_tokens_max=4096, endpoints=())
+    facts = ReplicaFacts(MODEL, "r1", context_tokens_max=4096, endpoints=())
     record = record_json(
-        facts, url=engine.url, state="running", load=EngineLoad(), published_at_ms=0
+        facts, url=engine.url, state="running", slots=1, load=EngineLoad(), published_at_ms=0
     )
 
     async def publish() -> None:
@@ -248,11 +248,13 @@ async def test_without_a_replica_callers_wait_and_are_then_told_so(
         assert answer.headers["x-should-retry"] == "true"
         assert await state_of_model(client) == "dead"
         assert "Nothing serves this model" in answer.json()["error"]["message"]
-        keeper.write(model_record_json(replicas_wanted=0))  # it lives longer than the wait
+        keeper.write(
+            model_record_json(replicas_wanted=0, replicas_max=1)
+        )  # it lives longer than the wait
         answer = await client.post(PATH, json=CHAT)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_capacity")
         assert "put to sleep" in answer.json()["error"]["message"]
-        keeper.write(model_record_json(replicas_wanted=1))
+        keeper.write(model_record_json(replicas_wanted=1, replicas_max=1))
         while await state_of_model(client) != "starting":
             await asyncio.sleep(0.02)
         waiting = asyncio.create_task(client.post(PATH, json=CHAT))
@@ -269,13 +271,15 @@ async def test_room_that_the_engine_has_filled_by_itself_is_not_handed_out(
 ) -> None:
     """Work inside the engine that no gateway sent: the slots it fills are taken."""
     store = RecordStore(flow_server.url, model=MODEL, replica_id="r1")
-    facts = ReplicaFacts(MODEL, "r1", slots=2, context_tokens_max=4096, endpoints=())
+    facts = ReplicaFacts(MODEL, "r1", context_tokens_max=4096, endpoints=())
     load = EngineLoad()
 
     async def publish() -> None:
         while True:
             store.write(
-                record_json(facts, url=engine.url, state="running", load=load, published_at_ms=0)
+                record_json(
+                    facts, url=engine.url, state="running", slots=2, load=load, published_at_ms=0
+                )
             )
             await asyncio.sleep(0.2)
 
@@ -308,12 +312,13 @@ async def test_a_request_that_moves_to_another_replica_is_admitted_once(
     async def publish() -> None:
         while True:
             for name, store in stores.items():
-                facts = ReplicaFacts(MODEL, name, slots[name], 4096, endpoints=())
+                facts = ReplicaFacts(MODEL, name, 4096, endpoints=())
                 store.write(
                     record_json(
                         facts,
                         url=urls[name],
                         state="running",
+                        slots=slots[name],
                         load=EngineLoad(),
                         published_at_ms=0,
                     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import time
 from collections import Counter
@@ -34,7 +35,7 @@ def replica(name: str, slots: int) -> Replica:
 
 
 def ask(account: str, charge: float = 100, concurrent: int = 1000, waiting: int = 1000) -> SlotAsk:
-    return SlotAsk(account, charge, concurrent, waiting)
+    return SlotAsk(account, charge, concurrent, waiting, tokens=round(charge))
 
 
 class Workers:
@@ -616,6 +617,33 @@ async def test_places_are_those_in_which_the_line_then_serves(workers: Workers) 
         await asyncio.sleep(0)
     assert served == [expected[p] for p in range(4)]
     assert await line.positions([tickets[0][1]]) == [-1]
+
+
+async def test_the_demand_record_tells_of_all_workers_lines(workers: Workers, state: Any) -> None:
+    """Waiting, the oldest wait, tokens owed and slots in use; a dead worker's part goes with it."""
+    lines = [workers.new(replica("a", 2)) for _ in range(2)]
+
+    async def demand() -> Any:
+        return json.loads(await state.get(redis_keys.demand(POOL)))
+
+    await workers.beat()
+    assert await demand() == {
+        "version": 1, "waiting": 0, "oldest_wait_s": 0, "tokens_owed": 0, "slots_used": 0,
+    }  # fmt: skip
+    running = [await lines[0].enter(ask("x", 7)) for _ in range(2)]
+    assert all(ticket.granted for ticket in running)
+    waiting = [await lines[i % 2].enter(ask(f"acct{i}", 50)) for i in range(5)]
+    while (told := await demand())["oldest_wait_s"] < 0.2:
+        await workers.beat()
+        await asyncio.sleep(0.02)
+    assert (told["waiting"], told["tokens_owed"], told["slots_used"]) == (5, 250, 2)
+    await lines[1].stop()
+    while (told := await demand())["tokens_owed"] != 150:
+        await workers.beat(lines[0])
+    lines[0].leave(waiting[0])
+    while (told := await demand())["tokens_owed"] != 100:
+        await workers.beat(lines[0])
+    assert told["waiting"] == 2
 
 
 async def test_calls_in_any_order_leave_nothing_behind(workers: Workers, state: Any) -> None:

@@ -38,6 +38,8 @@ ROUTES: list[tuple[str, str, str, dict[str, Any] | None]] = [
     ("viewer", "GET", "/schedules", None),
     ("viewer", "GET", "/campaigns", None),
     ("viewer", "GET", "/mails", None),
+    ("viewer", "GET", "/scaling", None),
+    ("operator", "PUT", "/scaling/org/m", {"replicas": 2}),
     ("operator", "POST", "/pauses", {"what": "joining", "paused": False}),
     ("operator", "POST", "/releases", {"count": 1}),
     ("operator", "POST", "/schedules", {"first_at": "2030-01-01T00:00:00Z", "count": 1}),
@@ -233,3 +235,25 @@ async def test_what_a_wrong_order_is_told(
     answer = await client.post(path, json=body, headers=keys["owner"])
     assert answer.status_code == 400
     assert answer.json()["code"] in ("invalid_request", "email_malformed")
+
+
+async def test_an_operator_pins_a_models_replicas_and_takes_the_pin_back(
+    client: httpx.AsyncClient, keys: dict[str, dict[str, str]], line: Directory
+) -> None:
+    operator = keys["operator"]
+    answer = await client.put("/scaling/org/m", json={"replicas": 0}, headers=operator)
+    assert answer.json() == {"model": "org/m", "replicas": 0}
+    assert (await client.get("/scaling", headers=operator)).json() == {"pins": {"org/m": 0}}
+    for path, body, status in (
+        ("/scaling/org/m", {"replicas": -1}, 400),
+        ("/scaling/org/m", {"replicas": 257}, 400),
+        ("/scaling/org/m", {"replicas": "2"}, 400),
+        ("/scaling/unknown", {"replicas": 1}, 404),
+    ):
+        assert (await client.put(path, json=body, headers=operator)).status_code == status
+    for _ in range(2):
+        assert (await client.delete("/scaling/org/m", headers=operator)).status_code == 204
+    assert await line.replica_pins.all() == {}
+    found = [entry.fields async for entry in line.overview.audit()]
+    done = [(row["action"], row["model"], row["replicas"]) for row in found if "model" in row]
+    assert done == [("pinned", "org/m", "0"), ("unpinned", "org/m", "")]

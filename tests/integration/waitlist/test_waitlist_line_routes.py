@@ -26,7 +26,9 @@ Client = Callable[[Directory], httpx.AsyncClient]
 
 def app_of(directory: Directory) -> FastAPI:
     app = FastAPI()
-    app.include_router(build_router(directory, directory.watch_board()))
+    app.include_router(
+        build_router(directory, directory.watch_board(), known_models=lambda: ("org/m",))
+    )
 
     @app.exception_handler(WaitlistError)
     async def render(request: Request, error: WaitlistError) -> JSONResponse:

@@ -142,6 +142,9 @@ async def as_operator(directory: Directory) -> None:
     admin = await directory.admins.add("root", "owner")
     await directory.admins.authorise(admin.admin_key, "owner")
     await directory.admins.revoke(admin.admin_id)
+    assert await directory.replica_pins.set("m", 2)
+    assert await directory.replica_pins.all() == {"m": 2}
+    assert await directory.replica_pins.set("m", None)
     assert (await directory.overview.find_address("press1@example.com"))[1]
     rows = [{"email": f"imported{i}@example.com"} for i in range(250)]
     assert [p.rows async for p in directory.imports.run("f" * 64, rows)] == [100, 200, 250]

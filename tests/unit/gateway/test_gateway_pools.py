@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import orjson
 import pytest
 
 from gateway.errors import NotFound, Unavailable
 from gateway.pools import Pool, PoolView
-from gateway.replica_record import Replica, parse_record, parse_replicas_wanted
+from gateway.replica_record import ModelRecord, Replica, parse_model, parse_record
 
 RECORD = {
     "version": 1,
@@ -77,12 +79,30 @@ def test_only_running_replicas_with_slots_take_requests() -> None:
 def test_what_waiting_for_a_model_is_worth(
     replicas: tuple[Replica, ...], wanted: int | None, state: str
 ) -> None:
-    assert Pool("m", replicas, wanted).state == state
+    keeper = None if wanted is None else ModelRecord(replicas_wanted=wanted)
+    assert Pool("m", replicas, keeper).state == state
+
+
+def test_a_model_that_sleeps_is_still_known_for_what_it_is(tmp_path: Path) -> None:
+    asleep = ModelRecord(
+        replicas_wanted=0,
+        context_tokens_max=2048,
+        endpoints=frozenset({"completions"}),
+        tokenizer=str(tmp_path),
+        template_tokens=9,
+    )
+    pool = Pool("m", (), asleep)
+    assert (pool.context_tokens_max, pool.template_tokens) == (2048, 9)
+    assert list(pool.tokenizers) == [str(tmp_path)]
+    assert pool.can_do("completions")
+    assert not pool.can_do("chat/completions")
+    awake = Pool("m", (replica(),), asleep)
+    assert awake.can_do("chat/completions"), "its replicas know better"
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"version": 2, "replicas_wanted": 1}'])
 def test_a_model_record_that_cannot_be_trusted_says_nothing(text: str) -> None:
-    assert parse_replicas_wanted(text) is None
+    assert parse_model(text) is None
 
 
 def test_unknown_models_and_unable_ones_are_told_apart() -> None:

@@ -23,12 +23,12 @@ def test_replicas_share_no_core(cores: list[int], replicas: int, workers: int) -
         thread_binding(
             cores=cores,
             replicas=replicas,
-            rank=rank,
+            block=block,
             threads=threads,
             workers=workers,
             binding="auto",
         )
-        for rank in range(replicas)
+        for block in range(replicas)
     ]
     if NOBIND in bindings:
         assert set(bindings) == {NOBIND}
@@ -40,13 +40,15 @@ def test_replicas_share_no_core(cores: list[int], replicas: int, workers: int) -
 
 
 def test_one_replica_is_not_pinned() -> None:
-    binding = thread_binding(cores=[0, 1], replicas=1, rank=0, threads=2, workers=1, binding="auto")
+    binding = thread_binding(
+        cores=[0, 1], replicas=1, block=0, threads=2, workers=1, binding="auto"
+    )
     assert binding == NOBIND
 
 
 def test_tensor_parallel_workers_split_the_cores() -> None:
     binding = thread_binding(
-        cores=range(8), replicas=2, rank=1, threads=4, workers=2, binding="disjoint"
+        cores=range(8), replicas=2, block=1, threads=4, workers=2, binding="disjoint"
     )
     assert binding == "4,5|6,7"
 
@@ -57,7 +59,7 @@ def test_disjoint_cores_that_cannot_be_had(replicas: int, threads: int, workers:
         thread_binding(
             cores=[0, 1],
             replicas=replicas,
-            rank=0,
+            block=0,
             threads=threads,
             workers=workers,
             binding="disjoint",

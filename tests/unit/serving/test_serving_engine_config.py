@@ -10,8 +10,10 @@ from serving.engine_config import (
     engine_arguments,
     llm_config_arguments,
     placement_bundles,
+    slot_bounds,
 )
 from serving.settings import ServingSettings
+from serving.slot_rule import SlotBounds
 
 
 def _with(settings: ServingSettings, **changes: Any) -> ServingSettings:
@@ -76,7 +78,27 @@ def test_cpu_replicas_fit_on_the_machine_together(settings: ServingSettings) -> 
 def test_a_failing_replica_is_tried_once(settings: ServingSettings) -> None:
     options = deployment_options(settings, "cpu", 2)
     assert options["max_constructor_retry_count"] == 1
-    assert options["graceful_shutdown_timeout_s"] == settings.stream_life_s_max
+    assert options["graceful_shutdown_timeout_s"] > settings.stream_life_s_max
+
+
+def test_slots_have_bounds_and_vllm_batches_the_most(settings: ServingSettings) -> None:
+    assert slot_bounds(settings, "cpu") == SlotBounds(8, 32)
+    settings = _with(settings, replica_slots=16, replica_slots_min=2, replica_slots_max=48)
+    assert slot_bounds(settings, "cpu") == SlotBounds(2, 48)
+    assert engine_arguments(settings, "cpu")["max_num_seqs"] == 48
+    settings = _with(settings, engine_args={"max_num_seqs": 20})
+    assert slot_bounds(settings, "cpu") == SlotBounds(2, 20), "the operator's arguments win"
+
+
+def test_ray_may_go_where_a_pin_or_the_line_wants(settings: ServingSettings) -> None:
+    settings = _with(settings, replicas=2, replicas_min=1, replicas_max=4)
+    config = deployment_options(settings, "cpu", 8)["autoscaling_config"]
+    bounds = [config[f"{name}_replicas"] for name in ("min", "initial", "max")]
+    assert bounds == [0, 2, 4]
+    terms = config["policy"]["policy_kwargs"]
+    assert terms["replicas_min"] == 1
+    assert "redis" not in str(terms), "Ray logs them"
+    assert placement_bundles(settings, "cpu", 8) == [{"CPU": 2.0}]
 
 
 def test_model_source_and_name(settings: ServingSettings) -> None:

@@ -10,7 +10,6 @@ from serving.record import EngineLoad, ReplicaFacts, endpoints_of, record_json
 FACTS = ReplicaFacts(
     model="smollm2",
     replica_id="rilzilrt",
-    slots=32,
     context_tokens_max=8192,
     endpoints=("chat/completions", "completions"),
     tokenizer="/models/smollm2",
@@ -23,6 +22,7 @@ def test_the_whole_record() -> None:
         FACTS,
         url="http://127.0.0.1:30000",
         state="running",
+        slots=32,
         load=EngineLoad(running=3, waiting=1, kv_use=0.25, preemptions=2, generation_tokens=9),
         published_at_ms=1_790_000_000_000,
     )

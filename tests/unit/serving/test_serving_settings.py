@@ -30,7 +30,7 @@ def test_required(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("FLOODGATE_ENGINE_SECRET", "short"),
         ("FLOODGATE_MODEL", ""),
-        ("FLOODGATE_REPLICAS", "0"),
+        ("FLOODGATE_REPLICAS", "-1"),
         ("FLOODGATE_ACCELERATOR", "tpu"),
         ("FLOODGATE_REPLICA_SLOTS", "-1"),
         ("FLOODGATE_KV_CACHE_GIB", "0"),
@@ -73,3 +73,18 @@ def test_is_frozen() -> None:
 
 def test_every_field_is_described() -> None:
     assert all(field.description for field in ServingSettings.model_fields.values())
+
+
+def test_replicas_stay_as_they_are_unless_bounds_say_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLOODGATE_REPLICAS", "3")
+    settings = ServingSettings()
+    assert (settings.least_replicas, settings.most_replicas) == (3, 3)
+    monkeypatch.setenv("FLOODGATE_REPLICAS_MIN", "0")
+    monkeypatch.setenv("FLOODGATE_REPLICAS_MAX", "8")
+    settings = ServingSettings()
+    assert (settings.least_replicas, settings.most_replicas) == (0, 8)
+    monkeypatch.setenv("FLOODGATE_REPLICAS_MAX", "2")
+    with pytest.raises(ValidationError, match="in this order: 0, 3, 2"):
+        ServingSettings()

@@ -1,0 +1,44 @@
+"""What is published of each model on the flow Redis, for `floodgate scale`."""
+
+from dataclasses import dataclass
+
+import redis
+
+from deploy.errors import Refused
+from deploy.replica_records import MODELS_MAX, read_replicas
+from gateway import redis_keys
+from gateway.replica_record import parse_model
+
+_DEADLINE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReplicas:
+    """`replicas_wanted` and `replicas_max` are None where nobody keeps the model's replicas."""
+
+    model: str
+    running: int
+    replicas_wanted: int | None
+    replicas_max: int | None
+
+
+def read_models(flow_url: str) -> list[ModelReplicas]:
+    """All models that are known. Raises Refused when the flow Redis does not answer."""
+    replicas, error = read_replicas(flow_url)
+    if error:
+        raise Refused(f"The flow Redis does not answer: {error}.")
+    running = [found.model for found in replicas if found.state == "running"]
+    with redis.Redis.from_url(
+        flow_url, decode_responses=True, socket_timeout=_DEADLINE_S
+    ) as client:
+        names = client.zrange(redis_keys.MODELS, 0, MODELS_MAX - 1)
+        records = [parse_model(client.get(redis_keys.model_record(name)) or "") for name in names]
+    return [
+        ModelReplicas(
+            name,
+            running.count(name),
+            record.replicas_wanted if record else None,
+            record.replicas_max if record else None,
+        )
+        for name, record in zip(names, records, strict=True)
+    ]

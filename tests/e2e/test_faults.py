@@ -1,0 +1,227 @@
+"""What fails in serving, with real processes and a real vLLM: who is affected, and for how long.
+
+Two replicas, so that the other one serves on. Each test leaves both running.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import psutil
+import pytest
+
+from gateway.replica_record import Replica
+from tests.plans_file import write_plans
+from tests.running_floodgate import MODEL, RunningFloodgate
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.long,
+    pytest.mark.timeout(580),
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two replicas share one core"),
+]
+
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Tell me a story."}]}
+SHORT = {**CHAT, "max_tokens": 4}
+LONG = {**CHAT, "max_tokens": 300, "ignore_eos": True, "stream": True}
+# Some seconds of prefill on one core.
+LONG_PROMPT = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "word " * 6000}],
+    "max_tokens": 4,
+}
+PATH = "/v1/chat/completions"
+HANG_S = 10
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFloodgate]:
+    folder = tmp_path_factory.mktemp("faults")
+    running = RunningFloodgate(
+        folder,
+        replicas=2,
+        replica_slots=4,
+        kv_cache_gib=1,
+        engine_hang_s_max=HANG_S,
+        plans_file=write_plans(folder),
+    )
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+async def client(pair: RunningFloodgate) -> AsyncIterator[httpx.AsyncClient]:
+    """With both replicas there, and nothing left running at the end."""
+    await until_running(pair, 2)
+    key = await asyncio.to_thread(pair.new_key)
+    headers = {"authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=pair.url, headers=headers, timeout=400) as made:
+        yield made
+    await until_running(pair, 2)
+    while await metric(pair, "floodgate_slots_held"):
+        await asyncio.sleep(0.1)
+
+
+async def until_running(pair: RunningFloodgate, count: int) -> float:
+    began_at = time.monotonic()
+    while [replica.state for replica in pair.replicas()].count("running") != count:
+        await asyncio.sleep(0.1)
+    return time.monotonic() - began_at
+
+
+async def metric(pair: RunningFloodgate, name: str) -> float:
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(pair.url + "/metrics")).text
+    return sum(
+        float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name)
+    )
+
+
+def process_of(pair: RunningFloodgate, replica: Replica) -> psutil.Process:
+    """The one that listens where the replica says."""
+    port = int(replica.url.rpartition(":")[2])
+    (found,) = (
+        process
+        for process in pair.processes()
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    )
+    return found
+
+
+def engine_of(pair: RunningFloodgate, replica: Replica) -> psutil.Process:
+    """vLLM's engine below it."""
+    children = process_of(pair, replica).children(recursive=True)
+    (found,) = (child for child in children if "EngineCore" in " ".join(child.cmdline()))
+    return found
+
+
+async def until_busy(pair: RunningFloodgate) -> Replica:
+    """A replica whose engine runs something."""
+    while True:
+        for replica in pair.replicas():
+            if replica.engine.running:
+                return replica
+        await asyncio.sleep(0.05)
+
+
+async def report(
+    pair: RunningFloodgate, fault: str, affected: int, client: httpx.AsyncClient
+) -> None:
+    """Prints what the fault cost, once everything is as before."""
+    began_at = time.monotonic()
+    assert (await client.post(PATH, json=SHORT)).status_code == 200
+    served_s = time.monotonic() - began_at
+    whole_s = await until_running(pair, 2)
+    print(
+        f"{fault}: {affected} requests affected, next one served after {served_s:.1f} s, "
+        f"both replicas back after {whole_s:.0f} s more"
+    )
+
+
+async def test_a_replica_that_is_killed_in_mid_stream(
+    pair: RunningFloodgate, client: httpx.AsyncClient
+) -> None:
+    """Its streams end in words; the next request is served by the other replica."""
+    streams = [asyncio.create_task(client.post(PATH, json=LONG)) for _ in range(4)]
+    while await metric(pair, "floodgate_time_to_first_token_seconds_count") < 1:
+        await asyncio.sleep(0.05)
+    while sum(replica.engine.running for replica in pair.replicas()) < 4:
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(1)  # so that all of them stream
+    process_of(pair, await until_busy(pair)).kill()
+    texts = [answer.text.rstrip() for answer in await asyncio.gather(*streams)]
+    cut = [text for text in texts if not text.endswith("data: [DONE]")]
+    assert 0 < len(cut) < 4, "the other replica's streams run on"
+    assert all('"code":"engine_gone"' in text.replace(" ", "") for text in cut), cut
+    await report(pair, "replica killed in mid-stream", len(cut), client)
+
+
+async def test_a_replica_that_is_killed_during_a_prefill(
+    pair: RunningFloodgate, client: httpx.AsyncClient
+) -> None:
+    """Nothing of an answer had come: the request is answered by the other one."""
+    asked = asyncio.create_task(client.post(PATH, json={**LONG_PROMPT, "stream": True}))
+    process_of(pair, await until_busy(pair)).kill()
+    answer = await asked
+    assert answer.status_code == 200
+    assert answer.text.rstrip().endswith("data: [DONE]"), answer.text[-500:]
+    await report(pair, "replica killed during a prefill", 0, client)
+
+
+async def test_an_engine_that_the_kernel_kills(
+    pair: RunningFloodgate, client: httpx.AsyncClient
+) -> None:
+    """As the kernel does where memory runs out: vLLM's own process goes, its server stays."""
+    asked = asyncio.create_task(client.post(PATH, json=LONG_PROMPT))
+    engine_of(pair, await until_busy(pair)).kill()
+    assert (await asked).status_code == 200
+    await report(pair, "engine killed by the kernel", 0, client)
+
+
+async def test_an_engine_that_hangs(pair: RunningFloodgate, client: httpx.AsyncClient) -> None:
+    """Stopped: Ray's health check is still answered, and no token comes. We end it."""
+    asked = asyncio.create_task(client.post(PATH, json=LONG_PROMPT))
+    engine = engine_of(pair, await until_busy(pair))
+    engine.send_signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    assert (await asked).status_code == 200, "answered by the other one, with one charge"
+    print(f"an engine hung: answered elsewhere after {time.monotonic() - stopped_at:.0f} s")
+    assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
+    await report(pair, "engine hung", 0, client)
+
+
+async def test_a_replica_process_that_hangs(
+    pair: RunningFloodgate, client: httpx.AsyncClient
+) -> None:
+    """Stopped as a whole, it cannot act by itself: it falls silent, and is replaced."""
+    asked = asyncio.create_task(client.post(PATH, json=LONG_PROMPT))
+    replica = process_of(pair, await until_busy(pair))
+    replica.send_signal(signal.SIGSTOP)
+    assert (await asked).status_code == 200
+    while replica.is_running() and replica.status() != psutil.STATUS_ZOMBIE:
+        await asyncio.sleep(0.1)
+    await report(pair, "replica process hung", 0, client)
+
+
+@pytest.mark.parametrize("name", ["ServeController", "ProxyActor"])
+async def test_rays_controller_and_proxy_are_not_in_the_way(
+    pair: RunningFloodgate, client: httpx.AsyncClient, name: str
+) -> None:
+    streams = [asyncio.create_task(client.post(PATH, json=LONG)) for _ in range(2)]
+    await until_busy(pair)
+    (found,) = (p for p in pair.processes() if name in " ".join(p.cmdline()))
+    found.kill()
+    texts = [answer.text.rstrip() for answer in await asyncio.gather(*streams)]
+    assert all(text.endswith("data: [DONE]") for text in texts)
+    while not any(name in " ".join(p.cmdline()) and p.pid != found.pid for p in pair.processes()):
+        await asyncio.sleep(0.1)
+    await report(pair, f"{name} killed", 0, client)
+
+
+async def test_a_replica_is_replaced_also_after_the_controller_was(
+    pair: RunningFloodgate, client: httpx.AsyncClient
+) -> None:
+    process_of(pair, pair.replicas()[0]).kill()
+    await until_running(pair, 1)
+    await report(pair, "replica killed behind a new controller", 0, client)
+
+
+async def test_rays_head_is_restarted_as_a_whole(
+    pair: RunningFloodgate, client: httpx.AsyncClient
+) -> None:
+    """Ray's state is lost with it, so all of serving starts anew; callers wait in line."""
+    (head,) = (p for p in pair.processes() if p.name() == "gcs_server")
+    head.kill()
+    began_at = time.monotonic()
+    while len(pair.replicas()) == 2:
+        await asyncio.sleep(0.1)
+    while (answer := await client.post(PATH, json=SHORT)).status_code != 200:
+        assert answer.headers["x-should-retry"] == "true"
+    print(f"Ray's head killed: served again after {time.monotonic() - began_at:.0f} s")
