@@ -1,6 +1,7 @@
 """One admitted request: a slot, the engine, its bytes to the caller, and what it cost."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -34,6 +35,9 @@ log = structlog.get_logger(__name__)
 
 # The replica that was chosen, and one other when that one gave no byte of an answer.
 _ATTEMPTS = 2
+# The record of a replica that was killed lives for five seconds more.
+_GONE_S_MAX = 7.0
+_LOOK_S = 0.2
 
 
 class Reached(Enum):
@@ -81,9 +85,13 @@ class Exchange:
                 f"The answer took longer than {self._gate.lives.after_s:g} s and was ended.",
                 headers={"x-should-retry": "false"},
             )
-        except EngineBroken as error:
-            ENGINE_FAULTS.labels("broken").inc()
-            log.error("engine_broke_off", request_id=self._state["request_id"], error=str(error))
+        except EngineUnreachable:
+            fault = Unavailable(
+                "The engine did not answer. Try again shortly.",
+                code="engine_unreachable",
+                headers=retry_headers(2),
+            )
+        except EngineBroken:
             fault = Unavailable(
                 "The engine broke off while answering. Try again shortly.",
                 code="engine_gone",
@@ -100,10 +108,15 @@ class Exchange:
             assert cancelled is not None
             cancelled.uncancel()
             fault = Draining(was_running=True)
-        if not self._relay.started:
-            raise fault
-        self._state["code"] = fault.code
-        await self._relay.end_with(fault)
+        try:
+            if not self._relay.started:
+                raise fault
+            self._state["code"] = fault.code
+            await self._relay.end_with(fault)
+        finally:
+            # Its traceback holds this frame: a refused request would be a cycle, 5 KB that wait
+            # for the collector, which seldom comes.
+            del fault
 
     def settle(self) -> None:
         """Gives back what was reserved and not used, in the account's limits and in the line."""
@@ -129,30 +142,49 @@ class Exchange:
                 with self._gate.lives.begin():
                     await self._answer(slot)
                 return
-            except EngineUnreachable as error:
-                self._reached = Reached.NO_ENGINE
-                ENGINE_FAULTS.labels("unreachable").inc()
-                log.warning("engine_unreachable", attempt=attempt, error=str(error))
+            except (EngineUnreachable, EngineBroken, EngineFailed) as error:
                 avoid = slot.replica.replica_id
+                self._note_fault(error, attempt, avoid)
+                if self._relay.has_passed:
+                    raise
+                # The caller has nothing of an answer yet: as if this replica had never been asked.
+                self._reached = Reached.NO_ENGINE
+                if attempt == _ATTEMPTS or not await self._another_may_come(avoid, error):
+                    raise
             finally:
                 self._relay.end_prefill()
                 self._gate.admission.release(slot)
-            if not self._others_run(avoid):
-                break  # the line would wait for a replica that may never come
-        raise Unavailable(
-            "The engine did not answer. Try again shortly.",
-            code="engine_unreachable",
-            headers=retry_headers(2),
+
+    def _note_fault(self, error: Exception, attempt: int, replica_id: str) -> None:
+        if isinstance(error, EngineFailed):
+            return  # the relay has, with what the engine said
+        kind = "unreachable" if isinstance(error, EngineUnreachable) else "broken"
+        ENGINE_FAULTS.labels(kind).inc()
+        log.warning(
+            f"engine_{kind}",
+            request_id=self._state["request_id"],
+            replica=replica_id,
+            attempt=attempt,
+            error=str(error),
         )
 
-    def _others_run(self, avoid: str) -> bool:
-        pools = self._gate.capacity.view.pools()
-        return any(
-            replica.replica_id != avoid
-            for pool in pools
-            if pool.name == self._work.pool.name
-            for replica in pool.running
-        )
+    async def _another_may_come(self, avoid: str, error: Exception) -> bool:
+        """Whether another replica runs; or, where this one has gone, whether one is to follow.
+
+        Else the line would wait for a replica that never comes.
+        """
+        give_up_at = time.monotonic() + _GONE_S_MAX
+        while True:
+            pool = self._gate.capacity.view.pool_named(self._work.pool.name)
+            if any(replica.replica_id != avoid for replica in pool.running):
+                return True
+            if not pool.is_kept or isinstance(error, EngineFailed):
+                return False
+            if not pool.running:
+                return True
+            if time.monotonic() > give_up_at:
+                return False
+            await asyncio.sleep(_LOOK_S)
 
     async def _slot(self, avoid: str) -> Slot:
         self._state["phase"] = "queued"
@@ -165,6 +197,7 @@ class Exchange:
                 concurrent_requests=plan.concurrent_requests,
                 waiting_requests=plan.waiting_requests,
                 body_bytes=len(work.body),
+                tokens=work.reservation.tokens,
             ),
             self._relay,
             plan=plan.name,

@@ -65,6 +65,7 @@ class Relay:
         self._request_id = request_id
         self._times = times
         self._started = False
+        self._has_passed = False
         self._prefill: asyncio.Task[None] | None = None
         self._is_event_stream = stream
         self.asked_for_stream = stream
@@ -73,6 +74,11 @@ class Relay:
     def started(self) -> bool:
         """Whether status and headers are out, so that a fault can no longer be a status."""
         return self._started
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether the caller has a byte of an engine's answer; notices do not count."""
+        return self._has_passed
 
     @property
     def client_is_gone(self) -> bool:
@@ -147,24 +153,33 @@ class Relay:
     async def _whole(self, answer: EngineAnswer) -> None:
         body = await answer.whole()
         self._meter_of(stream=False).feed(body)
-        self._started = True
+        self._started = self._has_passed = True
         self._watch.disarm()
         await send_whole(self._send, answer.status, body, self._headers)
 
     async def _stream(self, answer: EngineAnswer) -> None:
         if not self._started:
             self._is_event_stream = answer.content_type.startswith(_EVENT_STREAM)
-            await self._start(answer.status, answer.content_type)
         meter = self._meter_of(stream=self._is_event_stream)
         async for piece in answer.chunks():
-            self.end_prefill()
+            if not self._has_passed:
+                await self._begin(answer)
             if self._is_event_stream:
                 self._times.piece()
             if passed := meter.feed(piece):
                 await self._send({"type": "http.response.body", "body": passed, "more_body": True})
+        if not self._has_passed:
+            await self._begin(answer)
         rest = meter.finish()
         self._watch.disarm()
         await self._send({"type": "http.response.body", "body": rest})
+
+    async def _begin(self, answer: EngineAnswer) -> None:
+        """Not before the engine's first byte: until then another replica may answer instead."""
+        self.end_prefill()
+        self._has_passed = True
+        if not self._started:
+            await self._start(answer.status, answer.content_type)
 
     def _meter_of(self, *, stream: bool) -> AnswerMeter:
         self._meter = AnswerMeter(self._endpoint, stream=stream, hide_usage=self._hide_usage)

@@ -1,8 +1,10 @@
 import asyncio
+import contextlib
+import gc
 
 import pytest
 
-from gateway.errors import QueueFull
+from gateway.errors import Draining, QueueFull
 from gateway.ticket import Granted, Place, SlotAsk, Ticket
 
 
@@ -49,3 +51,17 @@ async def test_a_waiter_that_hangs_up_leaves_the_grant_to_be_found() -> None:
 
 def test_a_ticket_knows_when_its_wait_is_over() -> None:
     assert (ticket().entered_at, ticket().deadline) == (10.0, 15.0)
+
+
+async def test_a_refusal_leaves_no_cycle_for_the_collector() -> None:
+    """Which comes seldom: thousands of refused callers would wait for it with all they hold."""
+    waiting = ticket()
+    waiting.tell(Draining())
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(Draining):
+            await waiting.next_news()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
