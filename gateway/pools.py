@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gateway.errors import NotFound, Unavailable, retry_headers
+from gateway.errors import ApiError, NotFound, Unavailable, retry_headers
 from gateway.replica_record import Replica
 
 
@@ -74,16 +74,7 @@ class PoolView:
         """
         pool = self.by_model.get(model)
         if pool is None:
-            if not self.by_model:
-                raise Unavailable(
-                    "No model is being served yet. Try again shortly.",
-                    headers=retry_headers(5),
-                )
-            raise NotFound(
-                f"The model '{model[:200]}' does not exist. GET /v1/models lists those that do.",
-                code="model_not_found",
-                param="model",
-            )
+            raise self.absence(model)
         able = [r for r in pool.replicas if not r.endpoints or endpoint in r.endpoints]
         if pool.replicas and not able:
             raise NotFound(
@@ -92,3 +83,16 @@ class PoolView:
                 param="model",
             )
         return pool
+
+    def absence(self, model: str) -> ApiError:
+        """What a caller is told of a model that is not here."""
+        if not self.by_model:
+            return Unavailable(
+                "No model is being served yet. Try again shortly.",
+                headers=retry_headers(5),
+            )
+        return NotFound(
+            f"The model '{model[:200]}' does not exist. GET /v1/models lists those that do.",
+            code="model_not_found",
+            param="model",
+        )

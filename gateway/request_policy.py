@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -82,16 +82,18 @@ class RequestView:
     _endpoint: str
     _document: Mapping[str, Any]
 
+    def for_model(self, model: str) -> "RequestView":
+        """The same request to another model: the one that the name it asks for stands for."""
+        return self if model == self.model else replace(self, model=model)
+
     def body_for_engine(
         self,
         *,
-        model: str | None = None,
         output_cap: int | None = None,
         cache_salt: str | None = None,
     ) -> bytes:
         """The engine's body.
 
-        model: the engine's name for the model, where it differs.
         output_cap: tokens of one answer at most; None leaves the caller's own.
         cache_salt: keeps the engine's prefix cache apart; vLLM takes it on all five endpoints.
         """
@@ -104,8 +106,7 @@ class RequestView:
             body[names[0]] = cap
             if body.get("min_tokens", 0) > cap:
                 body["min_tokens"] = cap
-        if model is not None:
-            body["model"] = model
+        body["model"] = self.model
         if cache_salt is not None:
             body["cache_salt"] = cache_salt
         if self._endpoint == "responses":

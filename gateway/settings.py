@@ -52,6 +52,11 @@ class GatewaySettings(BaseSettings):
         description="YAML file of the plans; changes are taken over while the gateway runs. "
         "Empty: the packaged one (gateway/plans.yaml).",
     )
+    routes_file: Path | None = Field(
+        None,
+        description="YAML file of further names for models, and of canaries; changes are taken "
+        "over while the gateway runs. Empty: none.",
+    )
     tokenizer: str = Field(
         "",
         description="Folder with the tokenizer.json that counts prompts where a replica names none "

@@ -44,6 +44,7 @@ from gateway.redis_channel import FlowChannel
 from gateway.redis_client import FlowRedis
 from gateway.routes import models, operations, queue
 from gateway.routes.engine import EngineEndpoint
+from gateway.routing import Routing
 from gateway.settings import GatewaySettings
 from gateway.token_count import TokenCounter
 from gateway.upstream import Upstream
@@ -118,9 +119,11 @@ async def _lifespan(
         )
         stack.push_async_callback(limits.close)
         plans = Plans(settings.plans_file)
+        routing = Routing(settings.routes_file)
         gate = Gate(
             authenticator=authenticator,
             plans=plans,
+            routing=routing,
             counter=TokenCounter(lambda model: tokenizer_folder(settings, capacity, model)),
             limits=limits,
             capacity=capacity,
@@ -141,6 +144,7 @@ async def _lifespan(
             ("lines", admission.serve_lines()),
             ("grants", admission.receive_grants(grants)),
             ("plans", plans.watch()),
+            ("routes", routing.watch()),
             ("usage", limits.keep_books()),
             ("metrics", buffered_values.keep_written()),
             *ledger.work(authenticator, lambda: admission.load if flow.available else None),
@@ -167,7 +171,7 @@ def _mount(
 ) -> None:
     for path, endpoint in engine_endpoints.items():
         app.router.routes.append(Route(path, endpoint, methods=["POST"]))
-    app.include_router(models.build_router(gate.authenticator, gate.plans, capacity))
+    app.include_router(models.build_router(gate.authenticator, gate.plans, gate.routing, capacity))
     app.include_router(queue.build_router(gate.authenticator, gate.admission))
     app.include_router(
         operations.build_router(

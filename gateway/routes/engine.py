@@ -47,7 +47,11 @@ class EngineEndpoint:
         request = await gate.view(self._endpoint, body)
         state["model"] = request.model
         plan = gate.plans.plan_for(caller.plan)
-        pool = self._pool(plan, request.model)
+        asked_for, view = request.model, gate.capacity.view
+        request = request.for_model(gate.routing.target(asked_for, caller.account_id, view))
+        state["model"] = request.model
+        pool = view.pool_for(request.model, self._endpoint.name)
+        _check_plan(plan, asked_for)
         state["phase"] = "limits"
         reservation = await self._reserve(caller, plan, pool, request)
         work = self._work(caller, pool, request, reservation, scope)
@@ -74,18 +78,6 @@ class EngineEndpoint:
                 await exchange.run()
             finally:
                 exchange.settle()
-
-    def _pool(self, plan: Plan, model: str) -> Pool:
-        """Where the model is served. A model that the plan does not name is none to its account."""
-        pool = self._gate.capacity.view.pool_for(model, self._endpoint.name)
-        if not plan.allows(model):
-            raise NotFound(
-                f"The model '{model[:200]}' is not part of plan '{plan.name}'. "
-                "GET /v1/models lists those that are.",
-                code="model_not_found",
-                param="model",
-            )
-        return pool
 
     async def _reserve(
         self, caller: Caller, plan: Plan, pool: Pool, request: RequestView
@@ -118,4 +110,15 @@ class EngineEndpoint:
             ),
             reservation=reservation,
             with_notices=(_NOTICES_HEADER, b"off") not in scope["headers"],
+        )
+
+
+def _check_plan(plan: Plan, model: str) -> None:
+    """By the name that was asked for: a plan with an alias has whatever the alias stands for."""
+    if not plan.allows(model):
+        raise NotFound(
+            f"The model '{model[:200]}' is not part of plan '{plan.name}'. "
+            "GET /v1/models lists those that are.",
+            code="model_not_found",
+            param="model",
         )
