@@ -52,6 +52,7 @@ class Work:
     body: bytes
     reservation: Reservation
     with_notices: bool
+    prefix: str
 
 
 class Exchange:
@@ -163,6 +164,7 @@ class Exchange:
                 concurrent_requests=plan.concurrent_requests,
                 waiting_requests=plan.waiting_requests,
                 body_bytes=len(work.body),
+                prefix=work.prefix,
             ),
             self._relay,
             plan=plan.name,

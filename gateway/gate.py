@@ -33,6 +33,7 @@ class Gate:
     upstream: Upstream
     bounds: PolicyBounds
     cache_salt_secret: bytes
+    prefix_affinity: bool
     body_bytes_max: int
     lives: Deadlines
     # Whether this worker was told to stop: what it still runs is cancelled in the end.

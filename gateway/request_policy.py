@@ -68,6 +68,7 @@ class RequestView:
     choices: answers that are made, n times prompts; 0 for embeddings.
     output_cap: tokens of one answer as the caller capped it; None if it did not.
     texts, message_count, token_ids: what the prompt is made of (see gateway.prompt_texts).
+    beginning: how many of the texts every turn of the conversation begins with.
     wants_usage: the caller asked for the usage of its stream.
     """
 
@@ -76,6 +77,7 @@ class RequestView:
     choices: int
     output_cap: int | None
     texts: tuple[str, ...]
+    beginning: int
     message_count: int
     token_ids: int
     wants_usage: bool
@@ -147,6 +149,7 @@ def view_request(
         choices=choices,
         output_cap=next(caps, _COMPLETION_TOKENS if name == "completions" else None),
         texts=tuple(prompt.texts),
+        beginning=prompt.beginning,
         message_count=prompt.message_count,
         token_ids=prompt.token_ids,
         wants_usage=bool(document.get("stream_options", {}).get("include_usage")),

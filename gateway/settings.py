@@ -126,6 +126,11 @@ class GatewaySettings(BaseSettings):
         description="Keeps accounts apart in the engine's prefix cache; the same for all gateways. "
         "Empty: FLOODGATE_ENGINE_SECRET. Both empty: accounts share the cache.",
     )
+    prefix_affinity: bool = Field(
+        True,
+        description="Send a conversation to the replica that has its beginning in its prefix "
+        "cache, unless that makes it wait.",
+    )
     keep_alive_s: int = Field(75, ge=1, description="How long an idle connection is kept.")
     gateway_drain_s_max: int = Field(
         5, ge=0, description="Longest time running answers get to finish when the gateway stops."

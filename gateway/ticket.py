@@ -18,6 +18,8 @@ class SlotAsk(NamedTuple):
     concurrent_requests: int
     waiting_requests: int
     body_bytes: int = 0
+    # The conversation's digest (gateway.prefix_affinity); "" where it may run anywhere.
+    prefix: str = ""
 
 
 class Place(NamedTuple):

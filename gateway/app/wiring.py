@@ -132,6 +132,7 @@ async def _lifespan(
             upstream=upstream,
             bounds=policy_bounds(settings),
             cache_salt_secret=cache_salt_secret(settings),
+            prefix_affinity=settings.prefix_affinity,
             body_bytes_max=settings.body_bytes_max,
             lives=Deadlines(settings.stream_life_s_max),
             stopping=lambda: readiness.stopping,

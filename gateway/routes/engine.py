@@ -17,6 +17,7 @@ from gateway.line_metrics import REFUSED
 from gateway.metrics import labelled
 from gateway.plans import Plan
 from gateway.pools import Pool
+from gateway.prefix_affinity import conversation_digest
 from gateway.relay import Relay
 from gateway.request_body import ClientWatch, read_body
 from gateway.request_policy import RequestView, cache_salt
@@ -101,16 +102,23 @@ class EngineEndpoint:
     ) -> Work:
         secret = self._gate.cache_salt_secret
         apart = secret and not reservation.plan.shares_prefix_cache
+        salt = cache_salt(secret, caller.account_id)
         return Work(
             endpoint=self._endpoint,
             pool=pool,
             body=request.body_for_engine(
                 output_cap=reservation.output_cap,
-                cache_salt=cache_salt(secret, caller.account_id) if apart else None,
+                cache_salt=salt if apart else None,
             ),
             reservation=reservation,
             with_notices=(_NOTICES_HEADER, b"off") not in scope["headers"],
+            prefix=self._prefix(pool, request, salt),
         )
+
+    def _prefix(self, pool: Pool, request: RequestView, salt: str) -> str:
+        if not self._gate.prefix_affinity or len(pool.replicas) < 2 or not request.choices:
+            return ""  # there is nothing to choose, or, in embeddings, nothing to cache
+        return conversation_digest(request.texts[: request.beginning], salt)
 
 
 def _check_plan(plan: Plan, model: str) -> None:
