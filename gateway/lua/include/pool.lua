@@ -22,6 +22,10 @@ local PASSED_OVER_MAX = 8
 -- How long a conversation's replica is remembered: about as long as a cached prefix lives in a busy
 -- engine, and what bounds the number of such keys.
 local PREFIX_REMEMBERED_S = 600
+-- How much fuller than the emptiest a replica may be, as a share of its slots, for a conversation to
+-- return to it: requests that begin alike and come at once would fill one replica. On two cores a
+-- cached prompt of 500 tokens saves as much as four more in a batch of 32 cost over 90 tokens.
+local PREFIX_FULLER_SHARE = 1 / 8
 
 local function worker_key(worker, kind) return pool .. ':worker:' .. worker .. ':' .. kind end
 local function account_key(account, kind) return pool .. ':account:' .. account .. ':' .. kind end
@@ -47,8 +51,8 @@ local function read_slots()
   for i = 1, #flat, 2 do used[flat[i]] = tonumber(flat[i + 1]) end
 end
 
--- The replica that served the conversation last, if it has a slot free; else the one with the
--- largest share of its slots free, or nil.
+-- The replica that served the conversation last, if it has a slot free and is hardly fuller than
+-- others; else the one with the largest share of its slots free, or nil.
 local function replica_with_room(avoid, prefix)
   read_slots()
   local best, best_share = nil, 0
@@ -60,8 +64,11 @@ local function replica_with_room(avoid, prefix)
     end
   end
   local last = best and prefix and redis.call('GET', prefix_key(prefix))
-  if last and last ~= avoid and capacity[last] and used[last] < capacity[last] then return last end
-  return best
+  local slots = last and last ~= avoid and capacity[last]
+  if not slots or used[last] >= slots then return best end
+  local fuller_share = best_share - (slots - used[last]) / slots
+  -- One request more is always within bounds.
+  return fuller_share <= math.max(PREFIX_FULLER_SHARE, 1 / slots) and last or best
 end
 
 local function add(key, field, count)

@@ -103,6 +103,16 @@ async def test_a_conversation_does_not_wait_for_its_replica_and_is_remembered_an
     assert await run_once(line, TALK) == "a"
 
 
+async def test_requests_that_begin_alike_and_come_at_once_spread_over_the_replicas(
+    line: PoolLine,
+) -> None:
+    line.replicas = {name: replica(name, slots=16) for name in ("a", "b")}
+    names = [await granted(await enter(line, TALK)) for _ in range(16)]
+    # Two of sixteen slots are an eighth: a is up to three ahead, then b.
+    assert names[:4] == ["a", "a", "a", "b"]
+    assert 6 <= names.count("a") <= 10
+
+
 async def test_a_conversation_leaves_a_replica_that_is_gone(line: PoolLine) -> None:
     await held_on_b(line, TALK)
     del line.replicas["b"]
