@@ -5,7 +5,7 @@
     ├── ClientGone                 the caller hung up; nobody is left to answer
     ├── EngineUnreachable          no byte of an answer came; another replica may be tried
     ├── EngineBroken               the answer broke off after its first byte
-    ├── PlansUnusable              the file of plans cannot be read or has a mistake
+    ├── FileUnusable               a file of the operator's cannot be read or has a mistake
     └── ApiError                   what a caller is told, with status and code
         ├── InvalidRequest         400
         ├── AuthenticationFailed   401  missing, malformed, unknown or revoked key
@@ -54,8 +54,8 @@ class EngineBroken(GatewayError):
     """The replica's answer broke off after its first byte."""
 
 
-class PlansUnusable(GatewayError):
-    """The file of plans cannot be used; the message names file and line."""
+class FileUnusable(GatewayError):
+    """A file of the operator's cannot be used; the message names file and line."""
 
 
 class ApiError(GatewayError):

@@ -57,6 +57,7 @@ class Work:
     body: bytes
     reservation: Reservation
     with_notices: bool
+    prefix: str
 
 
 class Exchange:
@@ -198,6 +199,7 @@ class Exchange:
                 waiting_requests=plan.waiting_requests,
                 body_bytes=len(work.body),
                 tokens=work.reservation.tokens,
+                prefix=work.prefix,
             ),
             self._relay,
             plan=plan.name,

@@ -12,6 +12,7 @@ from gateway.endpoints import Endpoint
 from gateway.limits import Limits
 from gateway.plans import Plans
 from gateway.request_policy import THREAD_FROM_BYTES, PolicyBounds, RequestView, view_request
+from gateway.routing import Routing
 from gateway.token_count import TokenCounter
 from gateway.upstream import Upstream
 from gateway.waiting import LineEntrance
@@ -23,6 +24,7 @@ class Gate:
 
     authenticator: Authenticator
     plans: Plans
+    routing: Routing
     counter: TokenCounter
     limits: Limits
     capacity: Capacity
@@ -31,6 +33,7 @@ class Gate:
     upstream: Upstream
     bounds: PolicyBounds
     cache_salt_secret: bytes
+    prefix_affinity: bool
     body_bytes_max: int
     lives: Deadlines
     # Whether this worker was told to stop: what it still runs is cancelled in the end.

@@ -126,7 +126,7 @@ class PoolLine:
         args = (
             *(self._worker_id, ticket.id, ask.account_id, f"{charge:.6f}"),
             *(ask.concurrent_requests, ask.waiting_requests, self._bounds.tickets_max),
-            *(ticket.avoid, _kept_ms(retry_after_s), mode),
+            *(ticket.avoid, _kept_ms(retry_after_s), mode, ask.prefix),
         )
         self.tickets.begin_entering(ticket)
         try:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gateway.errors import NotFound, Unavailable, retry_headers
+from gateway.errors import ApiError, NotFound, Unavailable, retry_headers
 from gateway.replica_record import ModelRecord, Replica
 
 
@@ -98,16 +98,7 @@ class PoolView:
         """
         pool = self.by_model.get(model)
         if pool is None:
-            if not self.by_model:
-                raise Unavailable(
-                    "No model is being served yet. Try again shortly.",
-                    headers=retry_headers(5),
-                )
-            raise NotFound(
-                f"The model '{model[:200]}' does not exist. GET /v1/models lists those that do.",
-                code="model_not_found",
-                param="model",
-            )
+            raise self.absence(model)
         if not pool.can_do(endpoint):
             raise NotFound(
                 f"The model '{model[:200]}' cannot do /v1/{endpoint}.",
@@ -115,3 +106,16 @@ class PoolView:
                 param="model",
             )
         return pool
+
+    def absence(self, model: str) -> ApiError:
+        """What a caller is told of a model that is not here."""
+        if not self.by_model:
+            return Unavailable(
+                "No model is being served yet. Try again shortly.",
+                headers=retry_headers(5),
+            )
+        return NotFound(
+            f"The model '{model[:200]}' does not exist. GET /v1/models lists those that do.",
+            code="model_not_found",
+            param="model",
+        )

@@ -4,7 +4,7 @@ Media are not counted: what an image costs is the model's own affair, and settli
 Documents here went through the fields of their endpoint, so that types need no second look.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +25,12 @@ _NESTED_MEMBERS = ("content", "output", "summary", "tool_calls", "function")
 
 @dataclass(slots=True)
 class PromptTexts:
-    """Texts in the order of the body; messages that a template puts between marks of its own;
-    token ids that the caller gave; prompts that are answered each on its own."""
+    """Texts in the order of the body; how many of them every turn of the conversation begins with;
+    messages that a template puts between marks of its own; token ids that the caller gave; prompts
+    that are answered each on its own."""
 
     texts: list[str] = field(default_factory=list)
+    beginning: int = 0
     message_count: int = 0
     token_ids: int = 0
     prompts: int = 1
@@ -38,6 +40,7 @@ def prompt_texts(endpoint: str, document: Mapping[str, Any]) -> PromptTexts:
     found = PromptTexts()
     if endpoint in ("completions", "embeddings"):
         _prompts(document["prompt" if endpoint == "completions" else "input"], found)
+        found.beginning = min(1, len(found.texts))
         _add(document.get("suffix"), found.texts)
         return found
     for beginning in ("system", "instructions"):
@@ -45,8 +48,13 @@ def prompt_texts(endpoint: str, document: Mapping[str, Any]) -> PromptTexts:
             found.message_count += 1
             _add(document[beginning], found.texts)
     messages = document["input" if endpoint == "responses" else "messages"]
-    found.message_count += 1 if isinstance(messages, str) else len(messages)
-    _add(messages, found.texts)
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    found.message_count += len(messages)
+    first_turn = _first_turn(messages)
+    _add_each(messages[:first_turn], found.texts)
+    found.beginning = len(found.texts)
+    _add_each(messages[first_turn:], found.texts)
     if tools := document.get("tools"):
         # Templates write tools as JSON into the prompt.
         found.texts.append(orjson.dumps(tools).decode())
@@ -62,6 +70,14 @@ def _prompts(prompt: Any, found: PromptTexts) -> None:
         found.prompts = len(prompt)
         found.texts.extend(one for one in prompt if isinstance(one, str))
         found.token_ids = sum(len(one) for one in prompt if not isinstance(one, str))
+
+
+def _first_turn(messages: Sequence[Mapping[str, Any]]) -> int:
+    """How many messages there are up to the first one of the user."""
+    for number, message in enumerate(messages, 1):
+        if message.get("role") == "user":
+            return number
+    return len(messages)
 
 
 def _add(value: Any, texts: list[str]) -> None:

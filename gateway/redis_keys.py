@@ -46,7 +46,9 @@ def pool(name: str) -> str:
     :demands             hash: worker -> its oldest ticket's wait (ms), tokens reserved in its line
     :worker:W:slots      hash: replica -> slots that this worker holds
     :worker:W:accounts   hash: account -> requests that this worker runs
-    :worker:W:tickets    hash: waiting ticket -> account, charge, concurrent requests, avoid
+    :prefix:D            text: replica that served the conversation of this digest last; 600 s
+    :worker:W:tickets    hash: waiting ticket -> account, charge, concurrent requests, replica to
+                         avoid, and behind it `|` and the conversation's digest where it has one
     :worker:W:grants     hash: ticket granted but not acknowledged -> replica, account
     :account:A:tickets   sorted set: ticket, scored 0 in line, 1 behind the account's concurrency
     :account:A:kept      sorted set: start that is kept for a caller who was turned away

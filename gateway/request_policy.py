@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -68,6 +68,7 @@ class RequestView:
     choices: answers that are made, n times prompts; 0 for embeddings.
     output_cap: tokens of one answer as the caller capped it; None if it did not.
     texts, message_count, token_ids: what the prompt is made of (see gateway.prompt_texts).
+    beginning: how many of the texts every turn of the conversation begins with.
     wants_usage: the caller asked for the usage of its stream.
     """
 
@@ -76,22 +77,25 @@ class RequestView:
     choices: int
     output_cap: int | None
     texts: tuple[str, ...]
+    beginning: int
     message_count: int
     token_ids: int
     wants_usage: bool
     _endpoint: str
     _document: Mapping[str, Any]
 
+    def for_model(self, model: str) -> "RequestView":
+        """The same request to another model: the one that the name it asks for stands for."""
+        return self if model == self.model else replace(self, model=model)
+
     def body_for_engine(
         self,
         *,
-        model: str | None = None,
         output_cap: int | None = None,
         cache_salt: str | None = None,
     ) -> bytes:
         """The engine's body.
 
-        model: the engine's name for the model, where it differs.
         output_cap: tokens of one answer at most; None leaves the caller's own.
         cache_salt: keeps the engine's prefix cache apart; vLLM takes it on all five endpoints.
         """
@@ -104,8 +108,7 @@ class RequestView:
             body[names[0]] = cap
             if body.get("min_tokens", 0) > cap:
                 body["min_tokens"] = cap
-        if model is not None:
-            body["model"] = model
+        body["model"] = self.model
         if cache_salt is not None:
             body["cache_salt"] = cache_salt
         if self._endpoint == "responses":
@@ -146,6 +149,7 @@ def view_request(
         choices=choices,
         output_cap=next(caps, _COMPLETION_TOKENS if name == "completions" else None),
         texts=tuple(prompt.texts),
+        beginning=prompt.beginning,
         message_count=prompt.message_count,
         token_ids=prompt.token_ids,
         wants_usage=bool(document.get("stream_options", {}).get("include_usage")),

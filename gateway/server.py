@@ -21,6 +21,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 from gateway.draining import REPLACED_SIGNAL
 from gateway.errors import GatewayError
 from gateway.plans import Plans
+from gateway.routing import Routing
 from gateway.settings import GatewaySettings
 
 _PR_SET_PDEATHSIG = 1
@@ -90,11 +91,12 @@ def run(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Raises:
-        PlansUnusable: the file of plans cannot be read or has a mistake.
+        FileUnusable: the file of plans or of routes cannot be read or has a mistake.
         PortTaken: something else listens on the port, or it may not be opened.
         WorkerFailed: a worker could not start; its log says why.
     """
     Plans(settings.plans_file)
+    Routing(settings.routes_file)
     listener = _listen(settings.host, settings.port)
     # prometheus_client reads this when the workers import it.
     metrics_folder = tempfile.mkdtemp(prefix="floodgate-metrics-")

@@ -52,6 +52,11 @@ class GatewaySettings(BaseSettings):
         description="YAML file of the plans; changes are taken over while the gateway runs. "
         "Empty: the packaged one (gateway/plans.yaml).",
     )
+    routes_file: Path | None = Field(
+        None,
+        description="YAML file of further names for models, and of canaries; changes are taken "
+        "over while the gateway runs. Empty: none.",
+    )
     tokenizer: str = Field(
         "",
         description="Folder with the tokenizer.json that counts prompts where a replica names none "
@@ -120,6 +125,11 @@ class GatewaySettings(BaseSettings):
         SecretStr(""),
         description="Keeps accounts apart in the engine's prefix cache; the same for all gateways. "
         "Empty: FLOODGATE_ENGINE_SECRET. Both empty: accounts share the cache.",
+    )
+    prefix_affinity: bool = Field(
+        True,
+        description="Send a conversation to the replica that has its beginning in its prefix "
+        "cache, unless that makes it wait.",
     )
     keep_alive_s: int = Field(75, ge=1, description="How long an idle connection is kept.")
     gateway_drain_s_max: int = Field(

@@ -19,6 +19,8 @@ class SlotAsk(NamedTuple):
     waiting_requests: int
     body_bytes: int = 0
     tokens: int = 0
+    # The conversation's digest (gateway.prefix_affinity); "" where it may run anywhere.
+    prefix: str = ""
 
 
 class Place(NamedTuple):

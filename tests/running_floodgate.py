@@ -136,14 +136,15 @@ class RunningFloodgate:
             texts = [client.get(redis_keys.replica_record_prefix(MODEL) + name) for name in names]
         return [found for text in texts if text and (found := parse_record(text))]
 
-    def engine_get(self, path: str) -> httpx.Response:
-        """Asks the first replica directly, with the secret."""
+    def engine_get(self, path: str, replica: Replica | None = None) -> httpx.Response:
+        """Asks a replica directly, with the secret; the first one where none is named."""
         headers = {"x-floodgate-engine-secret": self.engine_secret}
-        return httpx.get(self.replicas()[0].url + path, headers=headers, timeout=10)
+        url = (replica or self.replicas()[0]).url
+        return httpx.get(url + path, headers=headers, timeout=10)
 
-    def engine_metric(self, name: str) -> float:
-        """The sum of one of vLLM's own metrics."""
-        text = self.engine_get("/metrics").text
+    def engine_metric(self, name: str, replica: Replica | None = None) -> float:
+        """The sum of one of vLLM's own metrics at one replica."""
+        text = self.engine_get("/metrics", replica).text
         lines = [line for line in text.splitlines() if re.match(rf"{name}(\{{|\s)", line)]
         assert lines, f"vLLM has no metric {name}"
         return sum(float(line.rpartition(" ")[2]) for line in lines)

@@ -50,6 +50,7 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         self.script: Script = answer_ok
+        self.models = [MODEL]
         self.requests: list[EngineRequest] = []
         self._arrived = asyncio.Condition()
         app = web.Application(client_max_size=64 * 1024 * 1024)
@@ -61,6 +62,7 @@ class ScriptedEngine:
     def reset(self) -> None:
         """Answers plainly again, and forgets what it saw."""
         self.script = answer_ok
+        self.models = [MODEL]
         self.requests = []
 
     async def request(self, index: int) -> EngineRequest:
@@ -91,7 +93,8 @@ class ScriptedEngine:
         await self.stop()
 
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+        cards = [{"id": model, "object": "model"} for model in self.models]
+        return web.json_response({"object": "list", "data": cards})
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         seen = EngineRequest(request, await request.read())

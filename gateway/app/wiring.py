@@ -45,6 +45,7 @@ from gateway.redis_channel import FlowChannel
 from gateway.redis_client import FlowRedis
 from gateway.routes import models, operations, queue
 from gateway.routes.engine import EngineEndpoint
+from gateway.routing import Routing
 from gateway.settings import GatewaySettings
 from gateway.token_count import TokenCounter
 from gateway.upstream import Upstream
@@ -119,9 +120,11 @@ async def _lifespan(
         )
         stack.push_async_callback(limits.close)
         plans = Plans(settings.plans_file)
+        routing = Routing(settings.routes_file)
         gate = Gate(
             authenticator=authenticator,
             plans=plans,
+            routing=routing,
             counter=TokenCounter(lambda model: tokenizer_folder(settings, capacity, model)),
             limits=limits,
             capacity=capacity,
@@ -130,6 +133,7 @@ async def _lifespan(
             upstream=upstream,
             bounds=policy_bounds(settings),
             cache_salt_secret=cache_salt_secret(settings),
+            prefix_affinity=settings.prefix_affinity,
             body_bytes_max=settings.body_bytes_max,
             lives=Deadlines(settings.stream_life_s_max),
             stopping=lambda: readiness.stopping,
@@ -142,6 +146,7 @@ async def _lifespan(
             ("lines", admission.serve_lines()),
             ("grants", admission.receive_grants(grants)),
             ("plans", plans.watch()),
+            ("routes", routing.watch()),
             ("usage", limits.keep_books()),
             ("metrics", buffered_values.keep_written()),
             ("pins", tell_pins(flow, ledger.read_pins)),
@@ -169,7 +174,7 @@ def _mount(
 ) -> None:
     for path, endpoint in engine_endpoints.items():
         app.router.routes.append(Route(path, endpoint, methods=["POST"]))
-    app.include_router(models.build_router(gate.authenticator, gate.plans, capacity))
+    app.include_router(models.build_router(gate.authenticator, gate.plans, gate.routing, capacity))
     app.include_router(queue.build_router(gate.authenticator, gate.admission))
     app.include_router(
         operations.build_router(

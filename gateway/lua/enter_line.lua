@@ -2,12 +2,15 @@
 -- A slot at once, a place in line, or a refusal.
 -- ARGV: worker, ticket, account, charge, concurrent requests, waiting requests, longest line,
 --   replica to avoid or '-', keep_ms, mode: 'new', 'again' (in line when the worker's tickets were
---   lost) or 'retry' (its slot's replica gave no answer: it goes first and pays nothing)
+--   lost) or 'retry' (its slot's replica gave no answer: it goes first and pays nothing),
+--   digest of its conversation or ''
 -- Returns {what, replica, tickets granted to this worker, replica, account …}; what is
 --   1 granted · 0 waiting · -1 this worker's lease has ended · -2 the account may have no more
 --   waiting · -3 the line is full; its place is kept for keep_ms
 local worker, ticket, account, charge = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local concurrent, avoid, mode = tonumber(ARGV[5]), ARGV[8], ARGV[10]
+-- A worker of an earlier version sends no digest.
+local prefix = ARGV[11] ~= '' and ARGV[11] or nil
 if not has_lease(worker) then return {-1, ''} end
 
 local tickets_key = account_key(account, 'tickets')
@@ -17,12 +20,12 @@ local may_run = waiting_here == 0
   and tonumber(redis.call('HGET', running_key, account) or 0) < concurrent
 
 if line_is_empty and may_run then
-  local replica = replica_with_room(avoid)
+  local replica = replica_with_room(avoid, prefix)
   if replica then
     local start = next_start(account)
     charge_from(account, start, charge)
     if start > virtual_time() then redis.call('HSET', state_key, 'virtual', start) end
-    take_slot(worker, account, replica)
+    take_slot(worker, account, replica, prefix)
     return {1, replica}
   end
 end
@@ -42,7 +45,7 @@ if mode == 'new' then
 end
 
 redis.call('HSET', worker_key(worker, 'tickets'), ticket,
-  account .. ' ' .. ARGV[4] .. ' ' .. ARGV[5] .. ' ' .. avoid)
+  account .. ' ' .. ARGV[4] .. ' ' .. ARGV[5] .. ' ' .. avoid .. (prefix and '|' .. prefix or ''))
 redis.call('HINCRBY', state_key, 'waiting', 1)
 if mode == 'retry' then
   enter_line(ticket, account, charge, least_start() - 1)

@@ -17,6 +17,7 @@ from gateway.line_metrics import REFUSED
 from gateway.metrics import labelled
 from gateway.plans import Plan
 from gateway.pools import Pool
+from gateway.prefix_affinity import conversation_digest
 from gateway.relay import Relay
 from gateway.request_body import ClientWatch, read_body
 from gateway.request_policy import RequestView, cache_salt
@@ -47,7 +48,11 @@ class EngineEndpoint:
         request = await gate.view(self._endpoint, body)
         state["model"] = request.model
         plan = gate.plans.plan_for(caller.plan)
-        pool = self._pool(plan, request.model)
+        asked_for, view = request.model, gate.capacity.view
+        request = request.for_model(gate.routing.target(asked_for, caller.account_id, view))
+        state["model"] = request.model
+        pool = view.pool_for(request.model, self._endpoint.name)
+        _check_plan(plan, asked_for)
         state["phase"] = "limits"
         reservation = await self._reserve(caller, plan, pool, request)
         work = self._work(caller, pool, request, reservation, scope)
@@ -75,18 +80,6 @@ class EngineEndpoint:
             finally:
                 exchange.settle()
 
-    def _pool(self, plan: Plan, model: str) -> Pool:
-        """Where the model is served. A model that the plan does not name is none to its account."""
-        pool = self._gate.capacity.view.pool_for(model, self._endpoint.name)
-        if not plan.allows(model):
-            raise NotFound(
-                f"The model '{model[:200]}' is not part of plan '{plan.name}'. "
-                "GET /v1/models lists those that are.",
-                code="model_not_found",
-                param="model",
-            )
-        return pool
-
     async def _reserve(
         self, caller: Caller, plan: Plan, pool: Pool, request: RequestView
     ) -> Reservation:
@@ -109,16 +102,34 @@ class EngineEndpoint:
     ) -> Work:
         secret = self._gate.cache_salt_secret
         apart = secret and not reservation.plan.shares_prefix_cache
+        salt = cache_salt(secret, caller.account_id)
         return Work(
             endpoint=self._endpoint,
             pool=pool,
             body=request.body_for_engine(
                 output_cap=reservation.output_cap,
-                cache_salt=cache_salt(secret, caller.account_id) if apart else None,
+                cache_salt=salt if apart else None,
             ),
             reservation=reservation,
             with_notices=not any(
                 name == _NOTICES_HEADER and value.lower() == b"off"
                 for name, value in scope["headers"]
             ),
+            prefix=self._prefix(pool, request, salt),
+        )
+
+    def _prefix(self, pool: Pool, request: RequestView, salt: str) -> str:
+        if not self._gate.prefix_affinity or len(pool.replicas) < 2 or not request.choices:
+            return ""  # there is nothing to choose, or, in embeddings, nothing to cache
+        return conversation_digest(request.texts[: request.beginning], salt)
+
+
+def _check_plan(plan: Plan, model: str) -> None:
+    """By the name that was asked for: a plan with an alias has whatever the alias stands for."""
+    if not plan.allows(model):
+        raise NotFound(
+            f"The model '{model[:200]}' is not part of plan '{plan.name}'. "
+            "GET /v1/models lists those that are.",
+            code="model_not_found",
+            param="model",
         )

@@ -1,5 +1,6 @@
 """`GET /v1/models` and `GET /v1/models/{id}`: what a key may ask for now."""
 
+import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -7,12 +8,15 @@ from fastapi.responses import JSONResponse
 
 from gateway.auth import Authenticator, Caller
 from gateway.capacity import Capacity
-from gateway.errors import NotFound
+from gateway.errors import NotFound, Unavailable
 from gateway.plans import Plans
 from gateway.pools import Pool
+from gateway.routing import Routing
 
 
-def build_router(authenticator: Authenticator, plans: Plans, capacity: Capacity) -> APIRouter:
+def build_router(
+    authenticator: Authenticator, plans: Plans, routing: Routing, capacity: Capacity
+) -> APIRouter:
     router = APIRouter(tags=["models"])
 
     async def caller(request: Request) -> Caller:
@@ -20,21 +24,28 @@ def build_router(authenticator: Authenticator, plans: Plans, capacity: Capacity)
         request.scope["state"]["caller"] = found
         return found
 
+    def card(name: str, asking: Caller) -> dict[str, Any]:
+        """Raises ApiError where nothing serves what the name stands for to this account."""
+        view = capacity.view
+        pool = view.by_model.get(routing.target(name, asking.account_id, view))
+        if pool is None or not plans.plan_for(asking.plan).allows(name):
+            raise NotFound(
+                f"The model '{name[:200]}' does not exist.", code="model_not_found", param="model"
+            )
+        return _card(name, pool)
+
     @router.get("/v1/models", summary="List the models")
     async def list_models(asking: Annotated[Caller, Depends(caller)]) -> JSONResponse:
         """Those that the key's plan may use."""
-        plan, view = plans.plan_for(asking.plan), capacity.view.by_model
-        cards = [_card(name, view[name]) for name in sorted(view) if plan.allows(name)]
+        cards = []
+        for name in sorted({*capacity.view.by_model, *routing.by_name}):
+            with contextlib.suppress(NotFound, Unavailable):
+                cards.append(card(name, asking))
         return JSONResponse({"object": "list", "data": cards})
 
     @router.get("/v1/models/{model:path}", summary="One model")
     async def get_model(model: str, asking: Annotated[Caller, Depends(caller)]) -> JSONResponse:
-        pool = capacity.view.by_model.get(model)
-        if pool is None or not plans.plan_for(asking.plan).allows(model):
-            raise NotFound(
-                f"The model '{model[:200]}' does not exist.", code="model_not_found", param="model"
-            )
-        return JSONResponse(_card(model, pool))
+        return JSONResponse(card(model, asking))
 
     return router
 

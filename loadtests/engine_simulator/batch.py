@@ -4,7 +4,7 @@ In a step each running sequence decodes one token or prefills a chunk of its pro
 first served, within the step's token limit; what is left of the limit goes to waiting sequences,
 as long as the batch limit and the KV cache allow. When a running sequence finds no free block,
 the one that came last loses its blocks and starts over (recompute) from the head of the queue.
-There is no prefix cache.
+The prefix cache saves no time here: see prefix_cache.
 """
 
 from collections import deque

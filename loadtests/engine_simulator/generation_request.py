@@ -33,6 +33,7 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     model: str = ""
+    cache_salt: str = ""
     messages: list[dict[str, Any]] = []
     prompt: str | list[str] | list[int] | list[list[int]] = ""
     max_tokens: int | None = Field(None, ge=1)
@@ -46,11 +47,14 @@ class Body(BaseModel):
 class GenerationRequest:
     """A request as the engine runs it: prompts in tokens, `choices` answers to each."""
 
-    __slots__ = ("choices", "ignores_eos", "is_chat", "options", "output_cap", "prompts", "stream")
+    __slots__ = ("choices", "ignores_eos", "is_chat", "options", "output_cap", "prompts", "stream",
+                 "texts")  # fmt: skip
 
     def __init__(self, body: Body, *, is_chat: bool) -> None:
         self.is_chat = is_chat
         self.prompts = _chat_prompt(body) if is_chat else _text_prompts(body)
+        # For the prefix cache, which is kept apart by salt; dropped once it has looked at them.
+        self.texts = [(body.cache_salt + text).encode() for text in _cached_texts(body, is_chat)]
         self.choices = body.n
         self.output_cap = body.max_completion_tokens or body.max_tokens
         self.ignores_eos = body.ignore_eos
@@ -75,11 +79,23 @@ def _chat_prompt(body: Body) -> list[int]:
         raise RequestRefused("messages must not be empty")
     tokens = 0
     for message in body.messages:
-        content = message.get("content") or ""
-        if isinstance(content, list):
-            content = "".join(str(part.get("text", "")) for part in content)
-        tokens += TOKENS_PER_MESSAGE + _tokens_of(str(content))
+        tokens += TOKENS_PER_MESSAGE + _tokens_of(_content(message))
     return [tokens]
+
+
+def _content(message: dict[str, Any]) -> str:
+    content = message.get("content") or ""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content)
+    return str(content)
+
+
+def _cached_texts(body: Body, is_chat: bool) -> list[str]:
+    """Prompts as texts; those of token ids are left out."""
+    if is_chat:
+        return ["".join(f"\0{one.get('role')}\0{_content(one)}" for one in body.messages)]
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    return [prompt for prompt in prompts if isinstance(prompt, str)]
 
 
 def _text_prompts(body: Body) -> list[int]:

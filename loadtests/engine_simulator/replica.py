@@ -16,6 +16,7 @@ from loadtests.engine_simulator.generation_request import (
     read_request,
 )
 from loadtests.engine_simulator.http_connection import HttpConnection, Request
+from loadtests.engine_simulator.prefix_cache import PrefixCache
 from loadtests.engine_simulator.profile import EngineProfile
 
 ENDPOINTS = ("chat/completions", "completions")
@@ -50,12 +51,17 @@ class Replica:
         self._source = Random(f"{seed}/{index}")
         self._faults = Faults(Random(f"{seed}/{index}/faults"))
         self.engine = SimulatedEngine(profile, self._faults, speed=speed, clock=clock)
+        self._prefix_cache = self._new_prefix_cache()
         # The mean of a log-normal is exp(mu + sigma²/2).
         self._answer_mu = math.log(answer_tokens_mean) - _ANSWER_SIGMA**2 / 2
         self._opened: set[HttpConnection] = set()
         self._answers: set[Answer] = set()
         self._server: asyncio.Server | None = None
         self._port = 0
+
+    def _new_prefix_cache(self) -> PrefixCache:
+        profile = self.engine.profile
+        return PrefixCache(blocks_max=profile.kv_blocks, block_tokens=profile.block_tokens)
 
     async def start(self, port: int) -> None:
         """Listen; 0 takes any port that is free. Raises OSError when the port is taken."""
@@ -73,6 +79,7 @@ class Replica:
             self._server.close()
             self._server = None
         self.engine.drop_all()
+        self._prefix_cache = self._new_prefix_cache()
         self._answers.clear()
         for connection in tuple(self._opened):
             connection.on_gone = None
@@ -117,6 +124,9 @@ class Replica:
             self.counts["refused"] += 1
             connection.send_json(400, _error(str(error), "BadRequestError", 400))
             return
+        for text in asked.texts:
+            self._prefix_cache.look(text)
+        asked.texts = []
         answer = Answer(
             asked,
             connection,
@@ -188,6 +198,8 @@ class Replica:
             "generation_tokens": engine.generation_tokens,
             "prompt_tokens": engine.prompt_tokens,
             "finished_tokens": self.finished_tokens,
+            "prefix_query_tokens": self._prefix_cache.query_tokens,
+            "prefix_hit_tokens": self._prefix_cache.hit_tokens,
             "lag_s_max": engine.lag_s_max,
             **self.counts,
         }
@@ -200,6 +212,8 @@ class Replica:
             ("gauge", "num_requests_waiting", engine.waiting),
             ("gauge", "kv_cache_usage_perc", engine.batch.kv_use),
             ("counter", "num_preemptions_total", engine.batch.preemptions),
+            ("counter", "prefix_cache_queries_total", self._prefix_cache.query_tokens),
+            ("counter", "prefix_cache_hits_total", self._prefix_cache.hit_tokens),
             ("counter", "prompt_tokens_total", engine.prompt_tokens),
             ("counter", "generation_tokens_total", engine.generation_tokens),
         )

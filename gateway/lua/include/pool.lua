@@ -19,8 +19,17 @@ local STARVED_MS, STARVED_EVERY = 60000, 8
 -- Heads of the line that may be passed over because they avoid the only replica with room.
 local PASSED_OVER_MAX = 8
 
+-- How long a conversation's replica is remembered: about as long as a cached prefix lives in a busy
+-- engine, and what bounds the number of such keys.
+local PREFIX_REMEMBERED_S = 600
+-- How much fuller than the emptiest a replica may be, as a share of its slots, for a conversation to
+-- return to it: requests that begin alike and come at once would fill one replica. On two cores a
+-- cached prompt of 500 tokens saves as much as four more in a batch of 32 cost over 90 tokens.
+local PREFIX_FULLER_SHARE = 1 / 8
+
 local function worker_key(worker, kind) return pool .. ':worker:' .. worker .. ':' .. kind end
 local function account_key(account, kind) return pool .. ':account:' .. account .. ':' .. kind end
+local function prefix_key(prefix) return pool .. ':prefix:' .. prefix end
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -42,8 +51,9 @@ local function read_slots()
   for i = 1, #flat, 2 do used[flat[i]] = tonumber(flat[i + 1]) end
 end
 
--- The replica with the largest share of its slots free, or nil.
-local function replica_with_room(avoid)
+-- The replica that served the conversation last, if it has a slot free and is hardly fuller than
+-- others; else the one with the largest share of its slots free, or nil.
+local function replica_with_room(avoid, prefix)
   read_slots()
   local best, best_share = nil, 0
   for replica, slots in pairs(capacity) do
@@ -53,19 +63,25 @@ local function replica_with_room(avoid)
       best, best_share = replica, free_share
     end
   end
-  return best
+  local last = best and prefix and redis.call('GET', prefix_key(prefix))
+  local slots = last and last ~= avoid and capacity[last]
+  if not slots or used[last] >= slots then return best end
+  local fuller_share = best_share - (slots - used[last]) / slots
+  -- One request more is always within bounds.
+  return fuller_share <= math.max(PREFIX_FULLER_SHARE, 1 / slots) and last or best
 end
 
 local function add(key, field, count)
   if redis.call('HINCRBY', key, field, count) <= 0 then redis.call('HDEL', key, field) end
 end
 
-local function take_slot(worker, account, replica)
+local function take_slot(worker, account, replica, prefix)
   used[replica] = used[replica] + 1
   redis.call('HINCRBY', slots_key, replica, 1)
   redis.call('HINCRBY', worker_key(worker, 'slots'), replica, 1)
   redis.call('HINCRBY', running_key, account, 1)
   redis.call('HINCRBY', worker_key(worker, 'accounts'), account, 1)
+  if prefix then redis.call('SET', prefix_key(prefix), replica, 'EX', PREFIX_REMEMBERED_S) end
 end
 
 -- The line -------------------------------------------------------------------------------------
@@ -102,10 +118,13 @@ local function shift(account, delta, from)
   end
 end
 
--- What a worker keeps of its ticket: account, charge, concurrent requests, replica to avoid.
+-- What a worker keeps of its ticket: account, charge, concurrent requests, replica to avoid, digest
+-- of its conversation or nil. The last two are one word, so that scripts of a version that knows no
+-- digest read the ticket too, while gateways are replaced one by one.
 local function unpack_ticket(packed)
-  local account, charge, concurrent, avoid = string.match(packed, '^(%S+) (%S+) (%S+) (%S+)$')
-  return account, tonumber(charge), tonumber(concurrent), avoid
+  local account, charge, concurrent, word = string.match(packed, '^(%S+) (%S+) (%S+) (%S+)$')
+  local avoid, prefix = string.match(word, '^(.+)|(%x+)$')
+  return account, tonumber(charge), tonumber(concurrent), avoid or word, prefix
 end
 
 local function worker_of(ticket) return string.match(ticket, '^%d+%-(%x+)%-') end
@@ -174,8 +193,8 @@ local function next_in_line(granted)
     if oldest[1] and now_ms - tonumber(oldest[2]) > STARVED_MS then
       local ticket = redis.call('ZRANGEBYSCORE', account_key(oldest[1], 'tickets'), 0, 0,
         'LIMIT', 0, 1)[1]
-      local _, _, _, avoid = ticket_of(ticket)
-      local replica = replica_with_room(avoid)
+      local _, _, _, avoid, prefix = ticket_of(ticket)
+      local replica = replica_with_room(avoid, prefix)
       if replica then
         return ticket, tonumber(redis.call('ZSCORE', line_key, ticket)), replica
       end
@@ -183,8 +202,8 @@ local function next_in_line(granted)
   end
   local heads = redis.call('ZRANGE', line_key, 0, PASSED_OVER_MAX - 1, 'WITHSCORES')
   for i = 1, #heads, 2 do
-    local _, _, _, avoid = ticket_of(heads[i])
-    local replica = replica_with_room(avoid)
+    local _, _, _, avoid, prefix = ticket_of(heads[i])
+    local replica = replica_with_room(avoid, prefix)
     if replica then return heads[i], tonumber(heads[i + 1]), replica end
     if avoid == '-' then return end
   end
@@ -202,11 +221,11 @@ local function dispatch(caller)
     if not ticket then break end
     granted = granted + 1
     local worker = worker_of(ticket)
-    local account, charge = ticket_of(ticket)
+    local account, charge, _, _, prefix = ticket_of(ticket)
     redis.call('HINCRBYFLOAT', service_key, account, charge)
     forget_ticket(ticket, account)
     if in_line(account) > 0 then redis.call('ZADD', served_key, now_ms, account) end
-    take_slot(worker, account, replica)
+    take_slot(worker, account, replica, prefix)
     if start > virtual_time() then redis.call('HSET', state_key, 'virtual', start) end
     redis.call('HSET', worker_key(worker, 'grants'), ticket, replica .. ' ' .. account)
     local list = own

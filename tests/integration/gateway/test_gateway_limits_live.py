@@ -12,7 +12,7 @@ import redis.asyncio as redis
 from aiohttp import web
 
 from gateway import redis_keys
-from gateway.errors import PlansUnusable
+from gateway.errors import FileUnusable
 from gateway.server import run
 from gateway.settings import GatewaySettings
 from tests.gateway_callers import caller, day_tokens, until_day_tokens
@@ -64,7 +64,7 @@ def test_a_broken_file_stops_the_start(
     settings = GatewaySettings.model_validate(
         {"ledger_url": ledger_server.url, "flow_url": flow_server.url, "plans_file": plans_file}
     )
-    with pytest.raises(PlansUnusable, match=r"plans\.yaml:2: 'free', weight"):
+    with pytest.raises(FileUnusable, match=r"plans\.yaml:2: 'free', weight"):
         run(settings)
 
 

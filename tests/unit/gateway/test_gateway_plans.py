@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import PlansUnusable
+from gateway.errors import FileUnusable
 from gateway.plans import Plans, read_plans
 
 GOOD = """\
@@ -76,7 +76,7 @@ def test_each_mistake_is_told_with_its_line(
     tmp_path: Path, text: str, line: int, told: str
 ) -> None:
     path = write(tmp_path, text)
-    with pytest.raises(PlansUnusable) as error:
+    with pytest.raises(FileUnusable) as error:
         read_plans(path)
     assert str(error.value).startswith(f"{path}:{line}: ")
     assert told in str(error.value)
@@ -89,7 +89,7 @@ def test_what_is_no_text_of_plans_is_refused(tmp_path: Path, content: bytes | No
     path = tmp_path / "plans.yaml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(PlansUnusable, match=r"plans\.yaml"):
+    with pytest.raises(FileUnusable, match=r"plans\.yaml"):
         Plans(path)
 
 

@@ -343,7 +343,7 @@ def test_the_salt_is_the_accounts_own_and_the_same_everywhere() -> None:
     others = {cache_salt(b"secret", "acct_2"), cache_salt(b"other", "acct_1")}
     assert cache_salt(b"secret", "acct_1") not in others
     assert len(cache_salt(b"secret", "acct_1")) == 43
-    assert engine_body(view(), cache_salt="s", model="served") == {
+    assert engine_body(view().for_model("served"), cache_salt="s") == {
         "model": "served",
         "messages": [USER],
         "cache_salt": "s",
