@@ -48,7 +48,12 @@ class LedgerProbe:
         self._send_delay_s_max = 0.0
 
     def run(self, duration_s: float) -> LedgerProbeResult:
-        """Ping for so long, then wait for what is not answered yet. Raises OSError."""
+        """Ping for so long, wait for what is not answered yet, hang up. Raises OSError."""
+        with self._socket:
+            sent = self._ping(duration_s)
+        return self._result(sent)
+
+    def _ping(self, duration_s: float) -> int:
         started = time.perf_counter()
         total = max(1, round(duration_s / self._period_s))
         sent = 0
@@ -62,7 +67,7 @@ class LedgerProbe:
                 break
             next_s = started + sent * self._period_s if sent < total else now + 0.05
             self._receive(max(0.0, next_s - time.perf_counter()))
-        return self._result(sent)
+        return sent
 
     def _send(self, due_at_s: float) -> None:
         self._socket.sendall(PING)
