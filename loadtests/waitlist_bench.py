@@ -4,6 +4,7 @@ A ledger Redis that syncs every write, one gateway worker, and the `floodgate` c
 Goals are those of a full run; a quick one only shows that everything works.
 """
 
+import os
 import socket
 import tempfile
 import time
@@ -125,7 +126,7 @@ class WaitlistBench:
 
     def _measure_rates(self, ledger: LedgerGauge, load: WaitlistLoad, number: int) -> None:
         plan = self._plan
-        self._wait_for_rewrite(ledger)
+        self._let_disk_settle(ledger)
         self._recorder.add(
             kind="disk", round=number, **asdict(probe_disk(self._stack.folder, plan.disk_writes))
         )
@@ -153,7 +154,7 @@ class WaitlistBench:
             )
 
     def _release_all(self, ledger: LedgerGauge, load: WaitlistLoad) -> None:
-        self._wait_for_rewrite(ledger)
+        self._let_disk_settle(ledger)
         admin_key = self._stack.operator_key()
         for number in range(self._plan.rounds):
             for how in ("nobody", "command", "api"):
@@ -172,7 +173,7 @@ class WaitlistBench:
                 return self._stack.release_by_api(plan.released, admin_key)
             return self._stack.release_by_command(plan.released)
 
-        self._wait_for_rewrite(ledger)
+        self._let_disk_settle(ledger)
         began_s = time.time()
         scripts, audit_bytes = ledger.scripts(), ledger.audit_bytes()
         in_line = ledger.in_line()
@@ -189,11 +190,16 @@ class WaitlistBench:
             **found,
         )
 
-    def _wait_for_rewrite(self, ledger: LedgerGauge) -> None:
-        """A rewrite that the import began would be measured with what comes after it."""
+    def _let_disk_settle(self, ledger: LedgerGauge) -> None:
+        """What the import left to be written would be measured with what comes after it.
+
+        That is the append-only file, which Redis writes anew as it grows, and the pages of it
+        that the kernel still holds.
+        """
         give_up_at_s = time.monotonic() + REWRITE_S_MAX
         while ledger.is_rewriting() and time.monotonic() < give_up_at_s:
             self._stack.gateway.wait_while_running(0.2)
+        os.sync()
 
 
 @contextmanager
