@@ -117,7 +117,11 @@ class OpenLoop:
                 break
             due_at_s = started + sent / self._rate_per_s if sent < total else now + 0.05
             self._receive(max(0.0, due_at_s - time.perf_counter()), count_from_s)
-        return self._result()
+        result = self._result()
+        for connection in list(self._open.values()):
+            self._drop(connection)
+        self._epoll.close()
+        return result
 
     def _connect(self) -> Connection:
         connection = Connection(self._address)
