@@ -30,7 +30,7 @@ check: ## Lint, types, import rules
 format: ## Rewrite the code as the checks want it
 	@$(SETUP) test -- sh -c 'ruff check --fix . && ruff format .'
 
-bench: ## Measure gateway and whole path; writes docs/performance.md
+bench: ## Measure everything (ARGS=waitlist: one part); writes docs/performance.md
 	@exec $(SETUP) bench -- python -m loadtests.bench $(ARGS)
 
 bench-gateway: ## Measure the gateway alone

@@ -5,6 +5,7 @@ engine     the whole path beside bare vLLM
 overload   20 times the capacity of simulated engines; shares by weight
 line       10,000 waiting requests on one worker
 hang-up    how soon everything is free after a caller has left
+waitlist   a million waiting people: what each costs, joins, places, letting them in
 
 Result files and profiles go to FLOODGATE_BENCH_RESULTS (build/bench); the figures also to
 docs/performance.md, unless the run was a quick one.
@@ -26,8 +27,9 @@ from loadtests.overload_bench import full_plan, run_overload_bench
 from loadtests.performance_page import write_figures
 from loadtests.report import Recorder, Table
 from loadtests.settings import BenchSettings
+from loadtests.waitlist_bench import WaitlistPlan, run_waitlist_bench
 
-NAMES = ("gateway", "engine", "overload", "line", "hang-up")
+NAMES = ("gateway", "engine", "overload", "line", "hang-up", "waitlist")
 
 
 def main() -> int:
@@ -62,7 +64,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="a few minutes each, to see that it works; no figures"
     )
-    parser.add_argument("--rounds", type=int, help="runs of each (gateway 3, engine 5, hang-up 5)")
+    parser.add_argument(
+        "--rounds", type=int, help="runs of each (gateway, waitlist 3, engine, hang-up 5)"
+    )
     parser.add_argument(
         "--model", type=Path, help="model folder for the engine bench (default: Floodgate's own)"
     )
@@ -104,6 +108,11 @@ def run_bench(
     if name == "line":
         line = LinePlan()
         return run_line_bench(line.quick() if options.quick else line, recorder)
+    if name == "waitlist":
+        waitlist = WaitlistPlan()
+        waitlist = waitlist.quick() if options.quick else waitlist
+        waitlist = replace(waitlist, rounds=options.rounds or waitlist.rounds)
+        return run_waitlist_bench(waitlist, recorder)
     hang_up = HangUpPlan()
     hang_up = hang_up.quick() if options.quick else hang_up
     hang_up = replace(hang_up, rounds=options.rounds or hang_up.rounds)

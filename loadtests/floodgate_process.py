@@ -30,20 +30,27 @@ def floodgate_argv(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "deploy.cli", *arguments]
 
 
-def run_floodgate(arguments: Sequence[str], env: Mapping[str, str]) -> str:
-    """Run a short command and return what it printed on standard output.
+def run_floodgate(
+    arguments: Sequence[str], env: Mapping[str, str], deadline_s: float = COMMAND_S_MAX
+) -> str:
+    """Run a command and return what it printed on standard output.
 
     Raises:
-        BenchError: it failed; the message holds what it said.
+        BenchError: it failed or took longer; the message holds what it said.
     """
-    done = subprocess.run(
-        floodgate_argv(*arguments),
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S_MAX,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            floodgate_argv(*arguments),
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            timeout=deadline_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(
+            f"floodgate {' '.join(arguments)}: not done in {deadline_s:g} s"
+        ) from error
     if done.returncode != 0:
         raise BenchError(f"floodgate {' '.join(arguments)} failed: {done.stderr or done.stdout}")
     return done.stdout

@@ -17,10 +17,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from loadtests.percentiles import percentile
+from loadtests.request_bytes import gets_of_lines, post_request, posts_of_lines
 from loadtests.response_end import ResponseEnd
 
 RECEIVE_BYTES = 262_144
@@ -72,10 +74,15 @@ class OpenLoop:
     """One run at a constant rate over a pool of connections that grows as needed."""
 
     def __init__(
-        self, address: tuple[str, int], request: bytes, rate_per_s: float, connections_max: int
+        self,
+        address: tuple[str, int],
+        requests: Sequence[bytes],
+        rate_per_s: float,
+        connections_max: int,
     ) -> None:
+        """Sends `requests` in turn, from the first again after the last."""
         self._address = address
-        self._request = request
+        self._requests = cycle(requests)
         self._rate_per_s = rate_per_s
         self._connections_max = connections_max
         self._epoll = select.epoll()
@@ -110,7 +117,11 @@ class OpenLoop:
                 break
             due_at_s = started + sent / self._rate_per_s if sent < total else now + 0.05
             self._receive(max(0.0, due_at_s - time.perf_counter()), count_from_s)
-        return self._result()
+        result = self._result()
+        for connection in list(self._open.values()):
+            self._drop(connection)
+        self._epoll.close()
+        return result
 
     def _connect(self) -> Connection:
         connection = Connection(self._address)
@@ -130,11 +141,12 @@ class OpenLoop:
             connection.begin(due_at_s)
             if due_at_s >= count_from_s:
                 self._send_delays_s.append(time.perf_counter() - due_at_s)
+            request = next(self._requests)
             try:
-                sent_bytes = connection.socket.send(self._request)
+                sent_bytes = connection.socket.send(request)
             except OSError:
                 sent_bytes = -1
-            if sent_bytes != len(self._request):
+            if sent_bytes != len(request):
                 self._drop(connection)
 
     def _receive(self, wait_s: float, count_from_s: float) -> None:
@@ -190,35 +202,40 @@ class OpenLoop:
         )
 
 
-def format_request(url: str, headers: Sequence[str], body: bytes) -> bytes:
-    """A POST in HTTP/1.1; `headers` as "Name: value"."""
-    parts = urlsplit(url)
-    lines = [
-        f"POST {parts.path} HTTP/1.1",
-        f"Host: {parts.netloc}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        *headers,
-    ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+def read_requests(options: argparse.Namespace) -> list[bytes]:
+    """What shall be sent. Raises ValueError where a file has no line."""
+    if options.body_file:
+        return [post_request(options.url, options.header, options.body_file.read_bytes())]
+    if options.bodies_file:
+        return posts_of_lines(options.url, options.header, options.bodies_file)
+    return gets_of_lines(options.url, options.header, options.targets_file)
 
 
-def main() -> None:
-    """Read the command line, run, print the result as JSON."""
+def read_options() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.open_loop", description=__doc__)
     parser.add_argument("url")
-    parser.add_argument("--body-file", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--body-file", type=Path, help="the one body that is posted")
+    what.add_argument("--bodies-file", type=Path, help="bodies that are posted in turn, one a line")
+    what.add_argument(
+        "--targets-file", type=Path, help="paths that are got in turn, one a line: /status?of=1"
+    )
     parser.add_argument("--header", action="append", default=[], help='"Name: value"')
     parser.add_argument("--rate-per-s", type=float, required=True)
     parser.add_argument("--duration-s", type=float, default=10.0)
     parser.add_argument("--warm-up-s", type=float, default=1.0)
     parser.add_argument("--connections-max", type=int, default=512)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read the command line, run, print the result as JSON."""
+    options = read_options()
     parts = urlsplit(options.url)
-    request = format_request(options.url, options.header, options.body_file.read_bytes())
     loop = OpenLoop(
         (parts.hostname or "127.0.0.1", parts.port or 80),
-        request,
+        read_requests(options),
         options.rate_per_s,
         options.connections_max,
     )

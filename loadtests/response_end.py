@@ -1,6 +1,8 @@
 """Finding the end of an HTTP/1.1 response, as cheaply as a load client must. Pure."""
 
 LAST_CHUNK = b"\r\n0\r\n\r\n"
+# What was asked for is there, or was made.
+SUCCESSES = (b"HTTP/1.1 200", b"HTTP/1.1 201")
 
 
 class ResponseEnd:
@@ -22,7 +24,8 @@ class ResponseEnd:
         """Take bytes in; True when the response is whole.
 
         Raises:
-            ValueError: the status is not 200, or the head does not tell how the body ends.
+            ValueError: the status is neither 200 nor 201, or the head does not tell how the
+                body ends.
         """
         if self._body_bytes_left < 0 and not self._is_chunked:
             self._head += data
@@ -40,7 +43,7 @@ class ResponseEnd:
         return self._body_bytes_left <= 0
 
     def _read_head(self, head: bytes) -> None:
-        if not head.startswith(b"HTTP/1.1 200"):
+        if not head.startswith(SUCCESSES):
             raise ValueError(f"refused: {head[:600]!r}")
         lowered = head.lower()
         at = lowered.find(b"\r\ncontent-length:")

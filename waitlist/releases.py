@@ -25,6 +25,9 @@ BATCHES_SHOWN_MAX: Final = 200
 # On a loaded 2-core machine 100 people held the ledger for 5 to 13 ms, and nobody may be kept
 # waiting for 20; 50 hold it for 2 to 7.
 _PEOPLE_PER_CALL = 50
+# People who have not confirmed stay at the head for days: looking at 200 holds the ledger for
+# about 1 ms, at 500 for 2.
+_PLACES_PER_CALL = 200
 
 
 class Releases:
@@ -95,21 +98,20 @@ class Releases:
         least_score = "-inf"
         seen: set[str] = set()
         while True:
-            rows = await self._ledger.run(
+            last_score, line_ends, rows = await self._ledger.run(
                 "read_line",
                 [redis_keys.LINE],
-                [least_score, _PEOPLE_PER_CALL, redis_keys.ENTRY_PREFIX],
+                [least_score, _PEOPLE_PER_CALL, _PLACES_PER_CALL, redis_keys.ENTRY_PREFIX],
             )
             # Equal scores may straddle two pages, so a page begins with the last one's end.
-            fresh = [row for row in rows if row[0] not in seen]
-            if not fresh:
-                await self.close(batch_id, "nobody waits")
-                break
-            people = [(row[0], row[3]) for row in fresh if row[2] == "waiting" and row[3]]
+            people = [(entry_id, email) for entry_id, email in rows if entry_id not in seen]
             if people and await self._release(batch_id, people) != "open":
                 break
-            least_score = rows[-1][1]
-            seen = {row[0] for row in rows}
+            if line_ends and not people:
+                await self.close(batch_id, "nobody waits")
+                break
+            least_score = last_score
+            seen = {entry_id for entry_id, _ in rows}
         return await self.read(batch_id)
 
     async def _release(self, batch_id: str, people: Sequence[tuple[str, str]]) -> str:

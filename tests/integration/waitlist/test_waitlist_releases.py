@@ -61,6 +61,23 @@ async def test_those_who_did_not_confirm_are_passed_over_and_keep_their_places(
     assert (await mailed_line.entries.read(idle.entry_id)).ahead == 0
 
 
+async def test_a_page_full_of_those_who_did_not_confirm_hides_nobody_behind_them(
+    mailed_line: Directory,
+) -> None:
+    # More than one call looks at, so that a page holds nobody to let in.
+    for i in range(1_100):
+        await join(mailed_line, f"idle{i}@example.com")
+    keen = [await confirmed(mailed_line, f"keen{i}@example.com") for i in range(3)]
+    batch = await mailed_line.releases.release(2)
+    assert (batch.released, batch.state) == (2, "done")
+    batch = await mailed_line.releases.release(2)
+    assert (batch.released, batch.state) == (1, "done")
+    for ticket in keen:
+        entry = await mailed_line.entries.read(mailed_line.signer.read(ticket).entry_id)
+        assert entry.state == "invited"
+    assert (await mailed_line.overview.line()).in_line == 1_100
+
+
 async def test_batch_larger_than_the_line_ends_with_the_line(line: Directory) -> None:
     for i in range(250):
         await join(line, f"person{i}@example.com")
