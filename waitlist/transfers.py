@@ -14,8 +14,9 @@ from typing import Final
 from waitlist import redis_keys
 from waitlist.acting_ledger import ActingLedger, day_of
 from waitlist.addresses import email_digest, normalise_email
-from waitlist.entries import ENTRIES_PER_CALL, LOCALES, Entries
+from waitlist.entries import ENTRIES_PER_CALL, Entries
 from waitlist.errors import EmailMalformed, RequestMalformed
+from waitlist.join_request import LOCALES
 from waitlist.records import Entry
 from waitlist.terms import check_note
 from waitlist.tickets import TicketSigner

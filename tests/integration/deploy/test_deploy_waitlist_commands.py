@@ -12,7 +12,7 @@ import pytest
 
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory, open_directory
-from waitlist.entries import JoinRequest
+from waitlist.join_request import JoinRequest
 from waitlist.settings import WaitlistSettings
 
 pytestmark = pytest.mark.integration
