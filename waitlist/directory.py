@@ -79,7 +79,9 @@ class Directory:
         self.signer = signer = TicketSigner(settings.waitlist_secret.get_secret_value())
         rules = settings.rules()
         self.invites = Invites(ledger)
-        self.redemptions = Redemptions(ledger)
+        self.redemptions = Redemptions(
+            ledger, signer, refusals_per_network_hour=settings.refusals_per_network_hour
+        )
         self.keys = Keys(ledger, tombstones)
         self.usage = UsageHistory(ledger)
         self.first_requests = FirstRequests(ledger)
@@ -172,9 +174,13 @@ class Directory:
         """See Invites.revoke."""
         await self.invites.revoke(code)
 
-    async def redeem(self, code: str, email: str, *, idempotency_key: str = "") -> Redemption:
+    async def redeem(
+        self, code: str, email: str, *, idempotency_key: str = "", network: str = ""
+    ) -> Redemption:
         """See Redemptions.redeem."""
-        return await self.redemptions.redeem(code, email, idempotency_key=idempotency_key)
+        return await self.redemptions.redeem(
+            code, email, idempotency_key=idempotency_key, network=network
+        )
 
     async def find_key(self, api_key: str) -> KeyRecord | None:
         """See Keys.find."""

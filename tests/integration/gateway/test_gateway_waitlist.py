@@ -200,52 +200,6 @@ async def test_errors_have_the_gates_shape_and_say_when_to_come_back(
             await asyncio.sleep(0.02)
 
 
-async def test_workers_killed_while_people_join_and_redeem_lose_nothing_acknowledged(
-    gate: GatewayProcess, operators: Directory
-) -> None:
-    """kill -9 of one worker and then the other; callers try again, with their Idempotency-Key."""
-    codes = [invite.code for invite in await operators.create_invites(60)]
-    joined: dict[str, int] = {}
-    keys: dict[str, str] = {}
-
-    async def until_answered(path: str, body: dict[str, str]) -> httpx.Response:
-        headers = {"idempotency-key": body["email"]}
-        while True:
-            try:
-                async with httpx.AsyncClient(base_url=gate.url, timeout=30) as client:
-                    answer = await client.post(path, json=body, headers=headers)
-            except httpx.TransportError:
-                await asyncio.sleep(0.05)
-                continue
-            if answer.status_code != 503:
-                return answer
-
-    async def join_and_redeem(number: int) -> None:
-        email = f"person{number}@example.com"
-        answer = await until_answered("/waitlist/join", {"email": email})
-        assert answer.status_code == 201
-        joined[answer.json()["referral_code"]] = answer.json()["ahead"]
-        order = {"code": codes[number], "email": email}
-        answer = await until_answered("/invites/redeem", order)
-        assert answer.status_code == 201, answer.text
-        keys[answer.json()["api_key"]] = answer.json()["account_id"]
-
-    first, second = gate.workers()
-    work = asyncio.gather(*(join_and_redeem(number) for number in range(60)))
-    for worker, enough in ((first, joined), (second, keys)):
-        while len(enough) < 15:
-            await asyncio.sleep(0.01)
-        worker.send_signal(signal.SIGKILL)
-    await work
-    assert len(joined) == len(keys) == len(set(keys.values())) == 60
-    for api_key, account_id in keys.items():
-        record = await operators.find_key(api_key)
-        assert record is not None
-        assert record.account_id == account_id
-    entries = await operators.entries.read_many(list(joined))
-    assert all(entry is not None for entry in entries)
-
-
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_workers_killed_while_mails_go_out_lose_none(

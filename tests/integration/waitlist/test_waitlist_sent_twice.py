@@ -20,7 +20,7 @@ from waitlist import tokens
 from waitlist.acting_ledger import ActingLedger
 from waitlist.chores import work_on_line
 from waitlist.directory import Directory
-from waitlist.errors import CodeUsed
+from waitlist.errors import CodeUsed, EmailHasAccount
 from waitlist.ledger import _SCRIPTS
 from waitlist.revocations import Tombstones
 
@@ -118,6 +118,9 @@ async def as_account(directory: Directory, account_id: str) -> None:
     await directory.accounts.grant_invites(account_id, 2)
     invite, left = await directory.invites.share(account_id)
     assert left == 1
+    with pytest.raises(EmailHasAccount):  # refused, and counted, once
+        email = (await directory.accounts.read(account_id)).email or ""
+        await directory.redeem(invite.code, email, network="192.0.2.1")
     guest = await directory.redeem(invite.code, "guest@example.com")
     assert (await directory.accounts.read(account_id)).guests == 1
     done = await directory.accounts.revoke_branch(account_id)
@@ -156,7 +159,8 @@ async def as_operator(directory: Directory) -> None:
 async def test_whole_life_with_every_script_sent_twice(
     twice: Callable[..., Directory], ledger: CountingLedger, clock: Clock, ledger_state: Any
 ) -> None:
-    mailed = twice(smtp_url="smtp://127.0.0.1:1")  # nobody answers: mails are tried again
+    # Nobody answers: mails are tried again.
+    mailed = twice(smtp_url="smtp://127.0.0.1:1", refusals_per_network_hour=1)
     await in_line(mailed)
     account_id = await let_in(mailed, clock)
     await as_account(mailed, account_id)
