@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 # Automatic release, the ledger's tools, and the usage history.
 _ELSEWHERE = re.compile(
-    "^check_|migrat|release_|_usage$|^begin_schema$|^read_(activations|text)$"
+    "^check_|^tally_|migrat|release_|_usage$|^begin_schema$|^read_(activations|text)$"
     "|^note_first_requests$|^read_latest_people$|^scan_names$|^read_field$"
 )
 
