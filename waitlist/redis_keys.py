@@ -113,7 +113,7 @@ RELEASED_BY_HOUR = "fg:{ledger}:released-by-hour"
 ADMIN_PREFIX = "fg:{ledger}:admin:"
 ADMINS = "fg:{ledger}:admins"
 
-# Hash, one for each imported file: rows (read so far) added skipped.
+# Hash, one for each imported file: rows (read so far) added skipped passed_over rejected.
 IMPORT_PREFIX = "fg:{ledger}:import:"
 
 # Stream: who did what and when, append-only, never with a code, a key or an address.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -150,6 +151,33 @@ async def test_people_are_let_in_by_themselves_as_far_as_the_engines_have_room(
     assert [d.decision.inputs.capacity_slots for d in decisions] == [64]
     assert decisions[0].released == decisions[0].decision.batch
     assert (await operators.overview.line()).in_line == 40 - decisions[0].decision.batch
+
+
+async def test_metrics_count_the_line_without_naming_anybody(
+    start_gateway: Callable[..., GatewayProcess], operators: Directory
+) -> None:
+    settings = {"waitlist_secret": SECRET, "join_proof_cost": 0, "release_automatic": True}
+    await operators.overview.pause("releasing", paused=True)
+    async with (
+        start_gateway(**settings, workers=2) as gateway,
+        httpx.AsyncClient(base_url=gateway.url) as client,
+    ):
+        for name in ("ada", "bob", "cyd"):
+            await client.post("/waitlist/join", json={"email": f"{name}@example.com"})
+        await operators.overview.pause("releasing", paused=False)
+        await operators.releases.release(1)
+
+        async def counted() -> list[float]:
+            names = ('waitlist_people{state="waiting"}', 'waitlist_people{state="invited"}')
+            names += ('waitlist_mails{state="held"}', "release_leader")
+            return [await gateway.metric(f"floodgate_{re.escape(name)}") for name in names]
+
+        # Automatic release may let the others in, too: all three are somewhere.
+        while sum((await counted())[:2]) != 3 or (await counted())[3] != 1:
+            await asyncio.sleep(0.1)
+        while (await counted())[2] == 0:  # there is no mail server
+            await asyncio.sleep(0.1)
+        assert "example.com" not in (await client.get("/metrics")).text
 
 
 async def test_joins_count_for_the_network_that_a_trusted_proxy_names(

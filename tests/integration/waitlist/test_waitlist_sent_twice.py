@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 # Automatic release, the ledger's tools, and the usage history.
 _ELSEWHERE = re.compile(
     "^check_|^tally_|migrat|release_|_usage$|^begin_schema$|^read_(activations|text)$"
-    "|^note_first_requests$|^read_latest_people$|^scan_names$|^read_field$"
+    "|^note_first_requests$|^read_latest_people$|^read_field$"
 )
 
 
@@ -140,6 +140,8 @@ async def as_operator(directory: Directory) -> None:
         await directory.redeem(many.code, "press3@example.com")
     campaign = await directory.campaigns.read("press")
     assert (campaign.codes, campaign.redeemed) == (1, 2)
+    await directory.campaigns.make_codes("press", 2)
+    assert await directory.invites.revoke_campaign("press") == 2
     [single] = await directory.create_invites(1)
     await directory.revoke_invite(single.code)
     admin = await directory.admins.add("root", "owner")
