@@ -11,8 +11,11 @@ from types import TracebackType
 from typing import IO, Self
 
 from deploy.errors import Refused
+from waitlist.transfers import ImportRow
 
 _SUFFIXES = (".csv", ".jsonl")
+# Spreadsheets run what begins with one of these; a quote before it marks it as text.
+_MARKED = ("=", "+", "-", "@", "\t", "'")
 
 
 def file_digest(path: Path) -> str:
@@ -26,13 +29,27 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def read_people(path: Path) -> Iterator[Iterator[dict[str, str]]]:
-    """The rows of a file. Raises Refused at a row that is none."""
+def read_rows(path: Path) -> Iterator[Iterator[ImportRow]]:
+    """The rows of a file, each with its line; those that are none say so. Raises Refused."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             yield _csv_rows(file) if path.suffix == ".csv" else _json_rows(file)
         except UnicodeDecodeError as error:
             raise Refused(f"{path} is not UTF-8: {error.reason}.") from error
+
+
+@contextmanager
+def read_people(path: Path) -> Iterator[Iterator[dict[str, str]]]:
+    """The rows of a file. Raises Refused at a row that is none."""
+
+    def whole(rows: Iterator[ImportRow]) -> Iterator[dict[str, str]]:
+        for row in rows:
+            if row.problem:
+                raise Refused(f"Line {row.line} cannot be used: {row.problem}")
+            yield row.fields
+
+    with read_rows(path) as rows:
+        yield whole(rows)
 
 
 class PeopleWriter:
@@ -101,30 +118,72 @@ class PeopleWriter:
             file.truncate(0)
 
 
+class RejectWriter:
+    """Rows that were not taken, a JSON object a line: `line`, `reason`, `row`.
+
+    Readable by its user alone; a file that is there is gone on with.
+    """
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
+            self._file = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise Refused(f"{path} cannot be written: {error.strerror}.") from error
+
+    def write(self, row: ImportRow) -> None:
+        """One write for each, so that a kill leaves no half line."""
+        text = json.dumps(
+            {"line": row.line, "reason": row.problem, "row": row.fields}, ensure_ascii=False
+        )
+        os.write(self._file, f"{text}\n".encode(errors="replace"))
+
+
 def _harmless(text: str) -> str:
-    """What a spreadsheet would run as a formula is marked as text."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
+    """What a spreadsheet would run as a formula is marked as text, and so is the mark."""
+    return f"'{text}" if text.startswith(_MARKED) else text
 
 
-def _csv_rows(file: IO[str]) -> Iterator[dict[str, str]]:
+def _unmarked(text: str) -> str:
+    """As it was before `_harmless`."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_MARKED) else text
+
+
+def _csv_rows(file: IO[str]) -> Iterator[ImportRow]:
     reader = csv.DictReader(file)
     if reader.fieldnames is None:
         return
-    for row in reader:
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield ImportRow(reader.line_num, {}, f"It is no CSV: {error}.")
+            continue
+        problem = ""
         if None in row or None in row.values():
-            raise Refused(f"Line {reader.line_num} has another number of fields than the heading.")
-        yield row
+            problem = "It has another number of fields than the heading."
+        fields = {
+            name: _unmarked(text)
+            for name, text in row.items()
+            if isinstance(name, str) and isinstance(text, str)
+        }
+        yield ImportRow(reader.line_num, fields, problem)
 
 
-def _json_rows(file: IO[str]) -> Iterator[dict[str, str]]:
+def _json_rows(file: IO[str]) -> Iterator[ImportRow]:
     for number, line in enumerate(file, start=1):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            raise Refused(f"Line {number} is not JSON.") from None
+            yield ImportRow(number, {}, "It is not JSON.")
+            continue
         if not isinstance(row, dict):
-            raise Refused(f"Line {number} is no JSON object.")
-        yield {str(name): "" if value is None else str(value) for name, value in row.items()}
+            yield ImportRow(number, {}, "It is no JSON object.")
+            continue
+        fields = {str(name): "" if value is None else str(value) for name, value in row.items()}
+        yield ImportRow(number, fields)
 
 
 def _check_suffix(path: Path) -> None:

@@ -76,9 +76,18 @@ class Departures:
         return state
 
     async def erase_with_account(self, accounts: Accounts, account_id: str) -> BranchRevocation:
-        """Erases an account and the place that it came from. Raises NotFound."""
-        entry_id = (await accounts.read(account_id)).entry_id
-        if entry_id is not None:
+        """Erases an account, the place that it came from and that of its address. Raises NotFound.
+
+        The latter may have been confirmed when the account was there already.
+        """
+        account = await accounts.read(account_id)
+        entry_ids = [account.entry_id]
+        if account.email is not None:
+            address_digest = email_digest(account.email)
+            bucket, field = redis_keys.addresses(address_digest)
+            keys = [bucket, redis_keys.email(address_digest)]
+            entry_ids.append((await self._ledger.run("find_address", keys, [field]))[0])
+        for entry_id in dict.fromkeys(found for found in entry_ids if found is not None):
             [entry] = await self._entries.read_many([entry_id])
             if entry is not None:
                 await self._leave(entry, erase=True)

@@ -5,10 +5,12 @@ async with open_directory(ledger_url, flow_url, actor="cli:root") as directory:
     await directory.releases.release(100)
 """
 
+import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 from waitlist import tokens
 from waitlist.accounts import Accounts
@@ -19,6 +21,7 @@ from waitlist.campaigns import Campaigns
 from waitlist.delivery import Delivery
 from waitlist.departures import Departures
 from waitlist.entries import Entries
+from waitlist.exports import Exports
 from waitlist.first_requests import FirstRequests
 from waitlist.invites import INVITES_MAX, Invites, invite_id_of
 from waitlist.keys import Keys
@@ -50,7 +53,7 @@ from waitlist.settings import WaitlistSettings
 from waitlist.standing import Standings
 from waitlist.terms import INVITE_LIFE_S_MAX, PLAN_DEFAULT
 from waitlist.tickets import TicketSigner
-from waitlist.transfers import Exports, Imports
+from waitlist.transfers import Imports
 from waitlist.usage import UsageHistory
 from waitlist.watching import WatchBoard
 
@@ -80,7 +83,9 @@ class Directory:
         self.signer = signer = TicketSigner(settings.waitlist_secret.get_secret_value())
         rules = settings.rules()
         self.invites = Invites(ledger)
-        self.redemptions = Redemptions(ledger)
+        self.redemptions = Redemptions(
+            ledger, signer, refusals_per_network_hour=settings.refusals_per_network_hour
+        )
         self.keys = Keys(ledger, tombstones)
         self.usage = UsageHistory(ledger)
         self.first_requests = FirstRequests(ledger)
@@ -138,6 +143,11 @@ class Directory:
             clock=self._clock,
         )
 
+    async def release_decisions(self, count: int) -> list[dict[str, Any]]:
+        """The newest decisions of automatic release, as stored, newest first."""
+        newest = await ReleaseStore(self._ledger.ledger).newest_decisions(count)
+        return [json.loads(one.decision.to_json()) | {"released": one.released} for one in newest]
+
     async def erase_account(self, account_id: str) -> BranchRevocation:
         """Revokes an account and erases its address and its place. Raises NotFound."""
         return await self.departures.erase_with_account(self.accounts, account_id)
@@ -174,9 +184,13 @@ class Directory:
         """See Invites.revoke."""
         await self.invites.revoke(code)
 
-    async def redeem(self, code: str, email: str, *, idempotency_key: str = "") -> Redemption:
+    async def redeem(
+        self, code: str, email: str, *, idempotency_key: str = "", network: str = ""
+    ) -> Redemption:
         """See Redemptions.redeem."""
-        return await self.redemptions.redeem(code, email, idempotency_key=idempotency_key)
+        return await self.redemptions.redeem(
+            code, email, idempotency_key=idempotency_key, network=network
+        )
 
     async def find_key(self, api_key: str) -> KeyRecord | None:
         """See Keys.find."""

@@ -7,6 +7,11 @@ ticket, and the new entry stays as it is until its time to confirm ends: a stran
 somebody's address cannot tell whether it is known.
 
 Without mail nobody can prove an address, so every entry waits at once and referrals count nothing.
+
+An answer may get lost on its way. A join that came with an Idempotency-Key is recognised by its
+entry's id, an HMAC of that key: whoever sends it again gets the same ticket, for a day, without
+another proof of work and without being counted again. The key is as good as the ticket meanwhile,
+so it must be one that nobody guesses.
 """
 
 from dataclasses import dataclass
@@ -14,23 +19,21 @@ from typing import Final
 
 from waitlist import redis_keys
 from waitlist.acting_ledger import ActingLedger, day_of, moment, moment_or_none
-from waitlist.addresses import email_digest, mailbox, normalise_email, refuse_disposable
+from waitlist.addresses import email_digest, mailbox
 from waitlist.errors import (
     PlaceGone,
     ProofInvalid,
-    RequestMalformed,
     TicketInsufficient,
-    TooManyJoins,
-    WaitlistPaused,
 )
+from waitlist.join_request import LOCALES, JoinRequest, check_join_key, refusal_of
 from waitlist.proof_of_work import SolvedProof
 from waitlist.records import Entry, Joined
-from waitlist.terms import check_note
-from waitlist.tickets import Ticket, TicketSigner, is_entry_id, new_entry_id
+from waitlist.tickets import Ticket, TicketSigner, new_entry_id
 
-LOCALES: Final = ("en", "zh")
 # A page of 200 entries holds the ledger for about 0.5 ms.
 ENTRIES_PER_CALL: Final = 200
+# A client that gives up after a day starts anew anyway.
+JOIN_REPEATED_S_MAX: Final = 86_400
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
@@ -47,17 +50,6 @@ class LineRules:
     referrals_max: int = 5
 
 
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
-    """What a person sends. Nothing of it is trusted."""
-
-    email: str
-    locale: str = "en"
-    referral: str = ""
-    note: str = ""
-    consent: bool = False
-
-
 class Entries:
     def __init__(self, ledger: ActingLedger, signer: TicketSigner, rules: LineRules) -> None:
         self._ledger = ledger
@@ -65,38 +57,50 @@ class Entries:
         self._rules = rules
 
     async def join(
-        self, request: JoinRequest, *, network: str, proof: SolvedProof | None
+        self,
+        request: JoinRequest,
+        *,
+        network: str,
+        proof: SolvedProof | ProofInvalid | None,
+        idempotency_key: str = "",
     ) -> Joined:
         """A new place at the end of the line. `network` is the caller's address.
 
+        With `idempotency_key`, the same call gives the same place again for a day. A proof that was
+        refused is handed in with it, since it may have been good when the answer got lost.
+
         Raises:
             EmailMalformed, EmailDisposable, RequestMalformed: told without asking the ledger.
-            ProofInvalid: the proof was used before.
+            ProofInvalid: the proof was used before, or refused.
             TooManyJoins: the network had its share for this hour.
+            IdempotencyKeyReused, PlaceGone: another request came with this key, or its place was
+                given up.
             WaitlistPaused.
         """
-        email = normalise_email(request.email)
-        refuse_disposable(email)
-        check_note(request.note)
-        if request.locale not in LOCALES:
-            raise RequestMalformed(f"locale must be one of {', '.join(LOCALES)}.", param="locale")
-        if request.referral and not is_entry_id(request.referral):
-            raise RequestMalformed("This is no referral code.", param="referral")
-        entry_id = new_entry_id()
-        outcome, number = await self._join(entry_id, email, request, network, proof)
-        if outcome == "waitlist_paused":
-            raise WaitlistPaused
-        if outcome == "proof_used":
-            raise ProofInvalid("was used before")
-        if outcome == "too_many_joins":
-            raise TooManyJoins(max(1, -(-number // 1000)))
+        email = request.checked_email()
+        entry_id = self._entry_id(idempotency_key, email)
+        outcome, number = await self._join(
+            entry_id, email, request, network, proof, idempotent=bool(idempotency_key)
+        )
+        if isinstance(proof, ProofInvalid) and outcome == "proof_refused":
+            raise proof
+        if outcome not in ("joined", "repeated"):
+            raise refusal_of(outcome, retry_after_ms=number)
         confirmed = not self._rules.confirm_by_mail
         ticket = (
             self._signer.owner_ticket(entry_id)
             if confirmed
             else self._signer.watch_ticket(entry_id)
         )
-        return Joined(entry_id=entry_id, ticket=ticket, ahead=number, confirmed=confirmed)
+        return Joined(entry_id, ticket, number, confirmed, repeated=outcome == "repeated")
+
+    def _entry_id(self, idempotency_key: str, email: str) -> str:
+        if not idempotency_key:
+            return new_entry_id()
+        check_join_key(idempotency_key, email)
+        return self._signer.entry_id_of_key(
+            idempotency_key, confirm_by_mail=self._rules.confirm_by_mail
+        )
 
     async def _join(
         self,
@@ -104,9 +108,13 @@ class Entries:
         email: str,
         request: JoinRequest,
         network: str,
-        proof: SolvedProof | None,
+        proof: SolvedProof | ProofInvalid | None,
+        *,
+        idempotent: bool,
     ) -> tuple[str, int]:
         rules = self._rules
+        solved = proof if isinstance(proof, SolvedProof) else None
+        proof_ends = "refused" if isinstance(proof, ProofInvalid) else ""
         now_ms = self._ledger.now_ms()
         confirm_by_ms = now_ms + round(rules.confirm_life_s * 1000) if rules.confirm_by_mail else ""
         bucket, field = redis_keys.addresses(email_digest(email))
@@ -120,7 +128,7 @@ class Entries:
                 redis_keys.OUTBOX,
                 redis_keys.network_joins(self._signer.network_tag(network)),
                 redis_keys.mailbox_joins(self._signer.mailbox_tag(mailbox(email))),
-                redis_keys.spent_proof(proof.digest if proof else ""),
+                redis_keys.spent_proof(solved.digest if solved else ""),
                 redis_keys.PAUSES,
                 redis_keys.statistics(day_of(now_ms)),
                 bucket,
@@ -129,7 +137,8 @@ class Entries:
                 *(now_ms, entry_id, email, "" if request.locale == LOCALES[0] else request.locale),
                 *(request.note, "1" if request.consent else "", request.referral, confirm_by_ms),
                 *(rules.joins_per_network_hour, _HOUR_MS, rules.mails_per_mailbox_day, _DAY_MS),
-                *(proof.expires_at_ms if proof else "", field),
+                *(solved.expires_at_ms if solved else proof_ends, field),
+                JOIN_REPEATED_S_MAX * 1000 if idempotent else "",
             ],
         )
         return outcome, number

@@ -24,6 +24,7 @@
     ├── RequestTooLarge      413
     ├── IdempotencyKeyReused 422  the same Idempotency-Key came with another request
     ├── TooManyJoins         429  from one network
+    ├── TooManyRefusals      429  redemptions of a network or a code were refused too often
     ├── WaitlistPaused       503  nobody may join now
     ├── WatchersFull         503  too many streams on this worker
     ├── LedgerUnavailable    503  the ledger is gone, too slow or refuses writes
@@ -305,6 +306,18 @@ class TooManyJoins(WaitlistError):
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("Too many people joined from this network. Please try again later.")
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRefusals(WaitlistError):
+    status_code = 429
+    code = "too_many_refusals"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(
+            "This code was tried with too many addresses, or too many were tried from this "
+            "network. It was not used. Please try again later."
+        )
         self.retry_after_s = retry_after_s
 
 

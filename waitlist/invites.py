@@ -16,6 +16,7 @@ from waitlist.errors import (
     NotFound,
     RequestMalformed,
 )
+from waitlist.ledger_walk import scan_names
 from waitlist.records import Invite
 from waitlist.terms import PLAN_DEFAULT, check_invite_life, check_note, check_plan
 
@@ -92,7 +93,38 @@ class Invites:
             CodeMalformed, CodeUnknown, CodeUsed.
         """
         code_digest = tokens.digest(tokens.normalise_code(code))
-        invite_id = invite_id_of(code_digest)
+        await self._revoke(invite_id_of(code_digest), code_digest)
+
+    async def revoke_by_id(self, invite_id: str) -> None:
+        """As `revoke`, for an operator who has no code. Raises NotFound and CodeUsed."""
+        try:
+            await self._revoke(invite_id, "")
+        except CodeUnknown:
+            raise NotFound("invite") from None
+
+    async def revoke_campaign(self, name: str) -> int:
+        """Withdraws all codes of a campaign that are not used up; how many that were.
+
+        Raises NotFound: no such campaign.
+        """
+        [campaign] = await self._ledger.records(redis_keys.CAMPAIGN_PREFIX, [name])
+        if not campaign:
+            raise NotFound("campaign")
+        now_ms, withdrawn = self._ledger.now_ms(), 0
+        seen: set[str] = set()
+        async for names in scan_names(self._ledger.ledger, f"{redis_keys.INVITE_PREFIX}*"):
+            fresh = [found for found in names if found not in seen]  # a walk may meet one twice
+            seen.update(fresh)
+            for start in range(0, len(fresh), _INVITES_PER_CALL):
+                page = fresh[start : start + _INVITES_PER_CALL]
+                withdrawn += await self._ledger.run(
+                    "revoke_campaign_codes",
+                    [redis_keys.AUDIT, *page],
+                    [now_ms, self._ledger.actor, name, redis_keys.INVITE_PREFIX],
+                )
+        return withdrawn
+
+    async def _revoke(self, invite_id: str, code_digest: str) -> None:
         outcome = await self._ledger.run(
             "revoke_invite",
             [redis_keys.invite(invite_id), redis_keys.AUDIT],

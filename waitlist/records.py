@@ -162,12 +162,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A new place. The ticket is the only way back to it, besides the mail's link."""
+    """A new place. The ticket is the only way back to it, besides the mail's link.
+
+    `repeated`: it was taken before, by a request of the same Idempotency-Key; `ahead` is 0 then.
+    """
 
     entry_id: str
     ticket: str = field(repr=False)
     ahead: int
     confirmed: bool
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 An address has one account: a second code for it is refused with EmailHasAccount and stays good.
 (Handing the existing account out to whoever names its address would be worse; and only the holder
-of a good code can learn that the address has one.)
+of a good code can learn that the address has one. How many addresses a code, or a network, may try
+in vain is bounded.)
 """
 
 import secrets
@@ -21,15 +22,21 @@ from waitlist.errors import (
     CodeUsed,
     EmailHasAccount,
     IdempotencyKeyReused,
+    TooManyRefusals,
     WaitlistError,
 )
 from waitlist.invites import invite_id_of
 from waitlist.keys import key_id_of
 from waitlist.records import Redemption
 from waitlist.sealed_answers import AnswerSeal
+from waitlist.tickets import TicketSigner
 
 # A client that gives up after a day starts anew anyway.
 ANSWER_LIFE_S: Final = 86_400
+# Enough for everybody who mistypes an address; a list of addresses takes years.
+REFUSALS_PER_CODE_DAY: Final = 10
+REFUSALS_PER_NETWORK_HOUR: Final = 30
+_HOUR_MS: Final = 3_600_000
 
 _ID_HEX_DIGITS = 24
 
@@ -46,18 +53,30 @@ _REFUSALS: dict[str, Callable[[], WaitlistError]] = {
 
 
 class Redemptions:
-    def __init__(self, ledger: ActingLedger) -> None:
+    def __init__(
+        self,
+        ledger: ActingLedger,
+        signer: TicketSigner,
+        *,
+        refusals_per_network_hour: int = REFUSALS_PER_NETWORK_HOUR,
+    ) -> None:
         self._ledger = ledger
+        self._signer = signer
+        self._refusals_per_network_hour = refusals_per_network_hour
 
-    async def redeem(self, code: str, email: str, *, idempotency_key: str = "") -> Redemption:
+    async def redeem(
+        self, code: str, email: str, *, idempotency_key: str = "", network: str = ""
+    ) -> Redemption:
         """Turns a code into an account with a key, once, however many try at the same time.
 
-        With `idempotency_key`, the same call gives the same answer again for a day.
+        With `idempotency_key`, the same call gives the same answer again for a day. `network` is
+        the caller's address, whose refusals count where the waitlist has a secret.
 
         Raises:
             CodeMalformed, EmailMalformed, RequestMalformed: told without asking the ledger.
             CodeUnknown, CodeUsed, CodeRevoked, CodeExpired, CodeBound, CampaignPaused,
             EmailHasAccount, IdempotencyKeyReused: nothing was changed.
+            TooManyRefusals: the code, or the network, was refused too often for an address.
             LedgerUnavailable: after a deadline the code may still become used; the same call with
                 the same idempotency key tells.
         """
@@ -67,11 +86,13 @@ class Redemptions:
         seal = AnswerSeal.of(idempotency_key, code, address_digest) if idempotency_key else None
         redemption = _new_redemption()
         answer = _answer_of(redemption)
-        outcome, *details = await self._redeem(code, address, redemption, seal, answer)
+        outcome, *details = await self._redeem(code, address, redemption, seal, answer, network)
         if outcome == "redeemed":
             return _redemption_of(answer, details[0])
         if outcome == "replayed" and seal is not None:
             return _redemption_of(seal.open(details[1]), details[0])
+        if outcome == "too_many_refusals":
+            raise TooManyRefusals(max(1, -(-int(details[1]) // 1000)))
         raise _REFUSALS[outcome]()
 
     async def _redeem(
@@ -81,6 +102,7 @@ class Redemptions:
         redemption: "_Ids",
         seal: AnswerSeal | None,
         answer: dict[str, str],
+        network: str,
     ) -> list[str]:
         code_digest = tokens.digest(code)
         invite_id = invite_id_of(code_digest)
@@ -88,6 +110,7 @@ class Redemptions:
         bucket, field = redis_keys.addresses(address_digest)
         account_id, key_id, key_digest, api_key = redemption
         now_ms = self._ledger.now_ms()
+        network_tag = self._signer.network_tag(network) if network and self._signer.usable else ""
         outcome: list[str] = await self._ledger.run(
             "redeem",
             [
@@ -104,6 +127,8 @@ class Redemptions:
                 bucket,
                 redis_keys.LINE,
                 redis_keys.INVITED,
+                redis_keys.network_refusals(network_tag),
+                redis_keys.code_refusals(invite_id),
             ],
             [
                 *(now_ms, self._ledger.actor, invite_id, code_digest, account_id),
@@ -112,6 +137,8 @@ class Redemptions:
                 *(ANSWER_LIFE_S * 1000, field, redis_keys.ACCOUNT_PREFIX),
                 *(redis_keys.ACCOUNT_GUESTS_PREFIX, redis_keys.ENTRY_PREFIX),
                 redis_keys.CAMPAIGN_PREFIX,
+                *(self._refusals_per_network_hour if network_tag else "", _HOUR_MS),
+                *(REFUSALS_PER_CODE_DAY, 24 * _HOUR_MS),
             ],
         )
         return outcome

@@ -75,6 +75,11 @@ NETWORK_JOINS_PREFIX = "fg:{ledger}:network-joins:"
 MAILBOX_JOINS_PREFIX = "fg:{ledger}:mailbox-joins:"
 SPENT_PROOF_PREFIX = "fg:{ledger}:spent-proof:"
 
+# Hashes with an end: how many redemptions of a network or a code were refused for their address
+# (count), and the id of the last one's attempt (last).
+NETWORK_REFUSALS_PREFIX = "fg:{ledger}:network-refusals:"
+CODE_REFUSALS_PREFIX = "fg:{ledger}:code-refusals:"
+
 # Hash with an end: fingerprint of a request and its answer, encrypted under its Idempotency-Key.
 ANSWER_PREFIX = "fg:{ledger}:answer:"
 
@@ -111,7 +116,7 @@ RELEASED_BY_HOUR = "fg:{ledger}:released-by-hour"
 ADMIN_PREFIX = "fg:{ledger}:admin:"
 ADMINS = "fg:{ledger}:admins"
 
-# Hash, one for each imported file: rows (read so far) added skipped.
+# Hash, one for each imported file: rows (read so far) added skipped passed_over rejected.
 IMPORT_PREFIX = "fg:{ledger}:import:"
 
 # Stream: who did what and when, append-only, never with a code, a key or an address.
@@ -187,6 +192,14 @@ def mailbox_joins(mailbox_tag: str) -> str:
 
 def spent_proof(proof_digest: str) -> str:
     return SPENT_PROOF_PREFIX + proof_digest
+
+
+def network_refusals(network_tag: str) -> str:
+    return NETWORK_REFUSALS_PREFIX + network_tag
+
+
+def code_refusals(invite_id: str) -> str:
+    return CODE_REFUSALS_PREFIX + invite_id
 
 
 def answer(request_digest: str) -> str:

@@ -76,6 +76,8 @@ class ControllerTimes:
     sample_every_s: float = 10.0
     # Four an hour: a day's decisions take 200 KB of the ledger, and people come over hours.
     decide_every_s: float = 900.0
+    # A worker that has just begun knows nothing of serving yet: it reads that every second.
+    settle_s: float = 10.0
 
 
 class ReleaseController:
@@ -104,6 +106,7 @@ class ReleaseController:
         self._lease: Lease | None = None
         self._sample_at_s = 0.0
         self._decide_at_s = 0.0
+        self._leads_since_s = 0.0
         self.last_error = ""
 
     @property
@@ -137,6 +140,7 @@ class ReleaseController:
         if self._lease is None or lease.token != self._lease.token:
             self._learner.restore(state.learned)
             self._sample_at_s = self._decide_at_s = 0.0
+            self._leads_since_s = self._clock()
         self._lease = lease
         now_s = self._clock()
         if state.open_decision is not None:
@@ -158,6 +162,8 @@ class ReleaseController:
     async def _decide(self, lease: Lease, now_s: float) -> None:
         await self._learner.read_on()
         load = await self._read_gauge()
+        if load.capacity_slots == 0 and now_s - self._leads_since_s < self._times.settle_s:
+            return  # the next tick looks again, not the next quarter of an hour
         waiting, paused = await self._door.people_waiting(), await self._door.is_paused()
         state = await self._store.read()
         newcomers = await self._newcomers.read()

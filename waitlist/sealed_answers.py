@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from waitlist import tokens
-from waitlist.errors import IdempotencyKeyReused, RequestMalformed
+from waitlist.errors import IdempotencyKeyReused
+from waitlist.terms import check_idempotency_key
 
-IDEMPOTENCY_KEY_CHARS_MAX = 128
 _NONCE_BYTES = 12
 
 
@@ -36,16 +36,7 @@ class AnswerSeal:
     @classmethod
     def of(cls, idempotency_key: str, code: str, email_digest: str) -> "AnswerSeal":
         """Raises RequestMalformed when the key is empty, too long or has other than ASCII."""
-        if not (
-            1 <= len(idempotency_key) <= IDEMPOTENCY_KEY_CHARS_MAX
-            and idempotency_key.isascii()
-            and idempotency_key.isprintable()
-        ):
-            raise RequestMalformed(
-                f"Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII "
-                "characters.",
-                param="Idempotency-Key",
-            )
+        check_idempotency_key(idempotency_key)
         material = f"{code}\n{idempotency_key}"
         secret = HKDF(SHA256(), 32, salt=None, info=b"floodgate sealed answer").derive(
             material.encode()

@@ -4,6 +4,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from waitlist.entries import LineRules
+from waitlist.redemptions import REFUSALS_PER_NETWORK_HOUR
 from waitlist.smtp import SmtpMailer
 from waitlist.tickets import SECRET_CHARS_MIN
 
@@ -48,6 +49,12 @@ class WaitlistSettings(BaseSettings):
     )
     joins_per_network_hour: int = Field(
         30, ge=1, description="Joins an hour from one network (IPv4 /24, IPv6 /64)."
+    )
+    refusals_per_network_hour: int = Field(
+        REFUSALS_PER_NETWORK_HOUR,
+        ge=1,
+        description="Redemptions an hour from one network that may be refused because the address "
+        "has an account or is not the code's.",
     )
     mails_per_mailbox_day: int = Field(
         3, ge=1, description="Confirmation mails a day to one mailbox."

@@ -1,4 +1,4 @@
-"""Terms that hold wherever they are named: plans, notes, the life of an invite. Pure."""
+"""Terms that hold wherever they are named: plans, notes, request keys, invites' lives. Pure."""
 
 import re
 from typing import Final
@@ -8,6 +8,7 @@ from waitlist.errors import RequestMalformed
 PLAN_DEFAULT: Final = "free"
 INVITE_LIFE_S_MAX: Final = 10 * 365 * 86_400
 NOTE_CHARS_MAX: Final = 200
+IDEMPOTENCY_KEY_CHARS_MAX: Final = 128
 
 _PLAN_FORM = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 
@@ -25,6 +26,20 @@ def check_note(note: str) -> None:
     if len(note) > NOTE_CHARS_MAX or not all(c.isprintable() for c in note):
         raise RequestMalformed(
             f"A note is one line of at most {NOTE_CHARS_MAX} characters.", param="note"
+        )
+
+
+def check_idempotency_key(text: str, *, chars_min: int = 1) -> None:
+    """Raises RequestMalformed when the key is too short, too long or has other than ASCII."""
+    if not (
+        chars_min <= len(text) <= IDEMPOTENCY_KEY_CHARS_MAX
+        and text.isascii()
+        and text.isprintable()
+    ):
+        raise RequestMalformed(
+            f"Idempotency-Key must be {chars_min} to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII "
+            "characters.",
+            param="Idempotency-Key",
         )
 
 

@@ -91,6 +91,14 @@ class TicketSigner:
         bits = int.from_bytes(self._mac(f"import:{file_digest}:{row}"))
         return tokens.base62(bits, _ID_CHARS)
 
+    def entry_id_of_key(self, idempotency_key: str, *, confirm_by_mail: bool) -> str:
+        """The entry id of a join: the same whenever it comes with that key.
+
+        Which ticket a join answers hangs on whether mail confirms, so the two never share a place.
+        """
+        how = "mail" if confirm_by_mail else "at-once"
+        return tokens.base62(int.from_bytes(self._mac(f"join:{how}:{idempotency_key}")), _ID_CHARS)
+
     def _ticket_mac(self, prefix: str, entry_id: str) -> str:
         mac = self._mac(f"ticket:{prefix}{entry_id}")
         return tokens.base62(int.from_bytes(mac[:16]), _MAC_CHARS)

@@ -1,12 +1,12 @@
-"""Import and export of the line, streamed: a million rows need no more memory than a thousand.
+"""Import into the line, streamed: a million rows need no more memory than a thousand.
 
 An import notes after each piece how far the file was read, in the script that adds the piece, and
 entry ids follow from file and row: started again, it goes on where it stopped and adds nobody
-twice. An export may be started again with the ids that it has written.
+twice. An export may be imported again.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
@@ -14,38 +14,42 @@ from typing import Final
 from waitlist import redis_keys
 from waitlist.acting_ledger import ActingLedger, day_of
 from waitlist.addresses import email_digest, normalise_email
-from waitlist.entries import ENTRIES_PER_CALL, LOCALES, Entries
 from waitlist.errors import EmailMalformed, RequestMalformed
-from waitlist.records import Entry
+from waitlist.join_request import LOCALES
 from waitlist.terms import check_note
 from waitlist.tickets import TicketSigner
 
 # 100 rows hold the ledger for about 1.5 ms.
 _ROWS_PER_CALL = 100
-# Keys that one SCAN looks at: about 0.5 ms.
-_SCAN_EFFORT = 1000
-EXPORTED_FIELDS: Final = (
-    "entry_id",
-    "state",
-    "place",
-    "email",
-    "joined_at",
-    "locale",
-    "note",
-    "consent",
-    "referred_by",
-    "referred",
-    "invite_expires_at",
-)
+# States of an export's rows whose people are not to be put in line again: gone, or never confirmed.
+_PASSED_OVER: Final = frozenset({"left", "pending"})
 
 
 @dataclass(frozen=True, slots=True)
 class ImportProgress:
-    """Rows read so far, people added, and rows passed over: known addresses, unusable rows."""
+    """Rows read so far, and what became of them.
+
+    `skipped`: their address has a place. `passed_over`: an export's rows of people who left, were
+    erased or never confirmed. `rejected`: not usable.
+    """
 
     rows: int
     added: int
     skipped: int
+    passed_over: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """A row as it stands in a file; with a `problem` where it could not be read."""
+
+    line: int
+    fields: dict[str, str]
+    problem: str = ""
+
+
+Reject = Callable[[ImportRow], None]
 
 
 class Imports:
@@ -54,36 +58,56 @@ class Imports:
         self._signer = signer
 
     async def run(
-        self, file_digest: str, rows: Iterable[dict[str, str]]
+        self,
+        file_digest: str,
+        rows: Iterable[dict[str, str] | ImportRow],
+        reject: Reject | None = None,
     ) -> AsyncIterator[ImportProgress]:
         """Adds people in the order of `rows`, and tells how far it is after each piece.
 
         A row has `email` and may have `joined_at` (ISO 8601 or ms since 1970), `locale`, `note`.
-        Its people count as confirmed. `file_digest` names the file.
+        Its people count as confirmed. `file_digest` names the file. `reject` is handed each row
+        that cannot be used, before its piece is added: after a crash it may come again.
 
         Raises:
-            RequestMalformed: a row cannot be used; `param` names it. What stands before it is in.
+            RequestMalformed: a row cannot be used, and there is no `reject`; `param` names it. What
+                stands before its piece is in.
         """
         source = iter(rows)
         progress = await self.progress(file_digest)
         for _ in islice(source, progress.rows):  # read by an earlier run
             pass
         while piece := list(islice(source, _ROWS_PER_CALL)):
-            progress = await self._add(file_digest, progress.rows, piece)
+            progress = await self._add(file_digest, progress.rows, piece, reject)
             yield progress
 
     async def progress(self, file_digest: str) -> ImportProgress:
         """How far a file was read."""
         [row] = await self._ledger.records(redis_keys.IMPORT_PREFIX, [file_digest])
-        return ImportProgress(*(int(row.get(name, 0)) for name in ("rows", "added", "skipped")))
+        return ImportProgress(*(int(row.get(name, 0)) for name in ImportProgress.__slots__))
 
     async def _add(
-        self, file_digest: str, before: int, piece: list[dict[str, str]]
+        self,
+        file_digest: str,
+        before: int,
+        piece: list[dict[str, str] | ImportRow],
+        reject: Reject | None,
     ) -> ImportProgress:
         now_ms = self._ledger.now_ms()
         args: list[str | int] = []
-        for number, row in enumerate(piece, start=before + 1):
-            args += self._arguments(file_digest, number, row, now_ms)
+        passed_over = rejected = 0
+        for number, given in enumerate(piece, start=before + 1):
+            row = given if isinstance(given, ImportRow) else ImportRow(number, given)
+            if _is_passed_over(row.fields) and not row.problem:
+                passed_over += 1
+                continue
+            try:
+                args += self._arguments(file_digest, number, row, now_ms)
+            except RequestMalformed as error:
+                if reject is None:
+                    raise
+                reject(replace(row, problem=error.message))
+                rejected += 1
         done = await self._ledger.run(
             "import_entries",
             [
@@ -95,25 +119,29 @@ class Imports:
             ],
             [
                 *(now_ms, self._ledger.actor, file_digest, before, len(piece)),
-                *(redis_keys.ENTRY_PREFIX, redis_keys.ADDRESSES_PREFIX, *args),
+                *(redis_keys.ENTRY_PREFIX, redis_keys.ADDRESSES_PREFIX, passed_over, rejected),
+                *args,
             ],
         )
         return ImportProgress(*map(int, done))
 
     def _arguments(
-        self, file_digest: str, number: int, row: dict[str, str], now_ms: int
+        self, file_digest: str, number: int, row: ImportRow, now_ms: int
     ) -> list[str | int]:
+        fields = row.fields
         try:
-            email = normalise_email(row.get("email") or "")
-            note = row.get("note") or ""
+            if row.problem:
+                raise RequestMalformed(row.problem)
+            email = normalise_email(fields.get("email") or "")
+            note = fields.get("note") or ""
             check_note(note)
-            locale = row.get("locale") or LOCALES[0]
+            locale = fields.get("locale") or LOCALES[0]
             if locale not in LOCALES:
                 raise RequestMalformed(f"locale must be one of {', '.join(LOCALES)}.")
-            at_ms = _joined_at_ms(row.get("joined_at") or "", now_ms)
+            at_ms = _joined_at_ms(fields.get("joined_at") or "", now_ms)
         except (EmailMalformed, RequestMalformed) as error:
             raise RequestMalformed(
-                f"Row {number} cannot be used: {error.message}", param=f"row {number}"
+                f"Line {row.line} cannot be used: {error.message}", param=f"row {number}"
             ) from None
         bucket, field = redis_keys.addresses(email_digest(email))
         return [
@@ -123,50 +151,10 @@ class Imports:
         ]
 
 
-class Exports:
-    def __init__(self, ledger: ActingLedger, entries: Entries) -> None:
-        self._ledger = ledger
-        self._entries = entries
-
-    async def entries(self, written: Iterable[str] = ()) -> AsyncGenerator[Entry]:
-        """Every entry once, in no order, except those whose ids are in `written`.
-
-        It remembers ids: about 70 MB for a million. Who joins or leaves meanwhile may be missing.
-        """
-        seen = set(written)
-        cursor = "0"
-        while True:
-            cursor, found = await self._ledger.run(
-                "scan_entries",
-                [redis_keys.SCHEMA],
-                [cursor, redis_keys.ENTRY_PREFIX, _SCAN_EFFORT],
-            )
-            fresh = [entry_id for entry_id in dict.fromkeys(found) if entry_id not in seen]
-            seen.update(fresh)
-            for ids in _pages(fresh, ENTRIES_PER_CALL):
-                for entry in await self._entries.read_many(ids):
-                    if entry is not None:
-                        yield entry
-            if cursor == "0":
-                return
-
-
-def exported_row(entry: Entry) -> dict[str, str]:
-    """An entry as a row of EXPORTED_FIELDS, empty where there is nothing."""
-    expires_at = entry.invite_expires_at
-    return {
-        "entry_id": entry.entry_id,
-        "state": entry.state,
-        "place": "" if entry.ahead is None else str(entry.ahead + 1),
-        "email": entry.email or "",
-        "joined_at": entry.joined_at.isoformat(),
-        "locale": entry.locale,
-        "note": entry.note,
-        "consent": "yes" if entry.consent else "no",
-        "referred_by": entry.referred_by or "",
-        "referred": str(entry.referred),
-        "invite_expires_at": "" if expires_at is None else expires_at.isoformat(),
-    }
+def _is_passed_over(fields: dict[str, str]) -> bool:
+    """A row of an export that has nobody to put in line: erased, left, or never confirmed."""
+    state = fields.get("state", "")
+    return state in _PASSED_OVER or (state != "" and not fields.get("email"))
 
 
 def _joined_at_ms(text: str, now_ms: int) -> int:
@@ -179,7 +167,3 @@ def _joined_at_ms(text: str, now_ms: int) -> int:
     except ValueError:
         raise RequestMalformed("joined_at is no time.") from None
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _pages(ids: list[str], size: int) -> Iterator[list[str]]:
-    return (ids[start : start + size] for start in range(0, len(ids), size))

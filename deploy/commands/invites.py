@@ -51,3 +51,27 @@ def create(
         for invite in made
     ]
     typer.echo(json.dumps({"invites": rows}, indent=2))
+
+
+@app.command()
+def revoke(
+    invite_id: Annotated[str, typer.Argument(help="inv_…; or name a campaign.")] = "",
+    campaign: Annotated[
+        str, typer.Option(help="All codes of this campaign that are not used up.")
+    ] = "",
+) -> None:
+    """Withdraw a code by its id, or all codes of a campaign. Accounts that came by them stay."""
+    from deploy.directory_access import on_waitlist
+    from deploy.errors import Refused
+    from waitlist.directory import Directory
+
+    if bool(invite_id) == bool(campaign):
+        raise Refused("Name one invite, or a campaign with --campaign.")
+
+    async def withdraw(directory: Directory) -> int:
+        if campaign:
+            return await directory.invites.revoke_campaign(campaign)
+        await directory.invites.revoke_by_id(invite_id)
+        return 1
+
+    typer.echo(f"{on_waitlist(withdraw)} codes withdrawn.")

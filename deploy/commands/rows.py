@@ -1,6 +1,7 @@
 """Records on the terminal: lines for people, JSON for programs."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Annotated, Any
@@ -41,3 +42,16 @@ def _text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+class OnceASecond:
+    """Tells on the terminal how far something is, at most once a second."""
+
+    def __init__(self) -> None:
+        self._told_at_s = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_at_s >= 1.0:
+            self._told_at_s = now_s
+            typer.echo(text, err=True)

@@ -1,22 +1,21 @@
 """waitlist: letting people in, pausing, searching, mails, statistics, import and export."""
 
 import json
-from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from deploy.commands import line_files, schedules
 from deploy.commands.rows import Json, print_record, print_rows
+from deploy.commands.schedules import InviteLife, Plan
 
 app = typer.Typer(no_args_is_help=True, help="The line: let people in, pause, search, import.")
 mail = typer.Typer(no_args_is_help=True, help="Mails that wait, and those held for you.")
-schedule = typer.Typer(no_args_is_help=True, help="Letting people in at a time.")
 app.add_typer(mail, name="mail")
-app.add_typer(schedule, name="schedule")
+app.add_typer(schedules.app, name="schedule")
+app.command("import")(line_files.import_people)
+app.command("export")(line_files.export_people)
 
-Plan = Annotated[str, typer.Option(help="Plan of the accounts they make.")]
-InviteLife = Annotated[str, typer.Option(help="How long an invite is good for: 12h, 7d.")]
 What = Annotated[Literal["joining", "releasing"], typer.Argument(help="joining or releasing.")]
 
 
@@ -88,6 +87,25 @@ def releases(as_json: Json = False) -> None:
 
 
 @app.command()
+def close(
+    batch: Annotated[str, typer.Argument(help="batch_…, from `waitlist releases`.")],
+    as_json: Json = False,
+) -> None:
+    """End a batch early: whom it has let in stays in, nobody else is let in by it."""
+    from dataclasses import asdict
+
+    from deploy.directory_access import on_waitlist
+    from waitlist.directory import Directory
+    from waitlist.records import Batch
+
+    async def end(directory: Directory) -> Batch:
+        await directory.releases.close(batch, "by an operator")
+        return await directory.releases.read(batch)
+
+    print_record(asdict(on_waitlist(end)), as_json=as_json)
+
+
+@app.command()
 def pause(what: What) -> None:
     """Pause joining or releasing. All places are kept."""
     _set_pause(what, paused=True)
@@ -115,7 +133,7 @@ def search(
     from deploy.directory_access import on_waitlist
     from deploy.errors import Refused
     from waitlist.directory import Directory
-    from waitlist.transfers import exported_row
+    from waitlist.exports import exported_row
 
     async def find(directory: Directory) -> dict[str, Any]:
         entry_id, account_id = await directory.overview.find_address(email)
@@ -153,53 +171,6 @@ def audit(
             typer.echo(json.dumps({"id": entry.audit_id, **entry.fields}))
 
     on_waitlist(print_audit)
-
-
-@app.command("import")
-def import_people(
-    file: Annotated[Path, typer.Argument(help="A .csv with a heading, or a .jsonl.")],
-) -> None:
-    """Add the people of a file to the line, in its order, as confirmed.
-
-    Fields: email, joined_at, locale, note. Started again it goes on where it stopped.
-    """
-    from deploy.directory_access import on_waitlist
-    from deploy.people_files import file_digest, read_people
-    from waitlist.directory import Directory
-    from waitlist.transfers import ImportProgress
-
-    digest = file_digest(file)
-
-    async def add(directory: Directory) -> ImportProgress:
-        with read_people(file) as rows:
-            async for progress in directory.imports.run(digest, rows):
-                if progress.rows % 100_000 == 0:
-                    typer.echo(f"{progress.rows} rows", err=True)
-        return await directory.imports.progress(digest)
-
-    done = on_waitlist(add)
-    typer.echo(f"{done.rows} rows read, {done.added} people added, {done.skipped} known already.")
-
-
-@app.command("export")
-def export_people(
-    file: Annotated[Path, typer.Argument(help="A .csv or a .jsonl.")],
-    resume: Annotated[bool, typer.Option(help="Go on with a file that was begun.")] = False,
-) -> None:
-    """Write every place into a file. It holds addresses: mind who can read it."""
-    from deploy.directory_access import on_waitlist
-    from deploy.people_files import PeopleWriter
-    from waitlist.directory import Directory
-    from waitlist.transfers import EXPORTED_FIELDS, exported_row
-
-    async def write(directory: Directory) -> int:
-        await directory.overview.note("entries_exported", file.name[:64])
-        with PeopleWriter(file, EXPORTED_FIELDS, resume=resume) as writer:
-            async for entry in directory.exports.entries(writer.written):
-                writer.write(exported_row(entry))
-        return writer.rows
-
-    typer.echo(f"{on_waitlist(write)} places written.")
 
 
 @mail.command("list")
@@ -250,59 +221,3 @@ def delivered(mail_id: Annotated[str, typer.Argument(help="From `mail list`.")])
 
     on_waitlist(lambda directory: directory.outbox.delivered(mail_id))
     typer.echo("Dropped.")
-
-
-@schedule.command("add")
-def add_schedule(
-    first_at: Annotated[str, typer.Argument(help="ISO 8601 with zone: 2026-12-01T09:00:00Z.")],
-    count: Annotated[int, typer.Argument(min=1, help="People each time.")],
-    every: Annotated[str, typer.Option(help="Again after 1h, 1d …; empty: once.")] = "",
-    until: Annotated[str, typer.Option(help="ISO 8601: no time after it.")] = "",
-    plan: Plan = "free",
-    invite_life: InviteLife = "7d",
-) -> None:
-    """Let people in at a time, once or again and again."""
-    from deploy.directory_access import on_waitlist
-    from deploy.durations import parse_duration_s
-
-    first, last = _moment(first_at), _moment(until) if until else None
-    every_s = parse_duration_s(every) if every else 0
-    invite_life_s = parse_duration_s(invite_life)
-    typer.echo(
-        on_waitlist(
-            lambda directory: directory.schedules.add(
-                first, count, every_s=every_s, until=last, plan=plan, invite_life_s=invite_life_s
-            )
-        )
-    )
-
-
-@schedule.command("list")
-def list_schedules(as_json: Json = False) -> None:
-    """Schedules, next first."""
-    from dataclasses import asdict
-
-    from deploy.directory_access import on_waitlist
-
-    rows = on_waitlist(lambda directory: directory.schedules.list_all())
-    print_rows((asdict(row) for row in rows), as_json=as_json, heading=True)
-
-
-@schedule.command("drop")
-def drop_schedule(schedule_id: Annotated[str, typer.Argument(help="sched_…")]) -> None:
-    """End a schedule."""
-    from deploy.directory_access import on_waitlist
-
-    on_waitlist(lambda directory: directory.schedules.drop(schedule_id))
-    typer.echo("Dropped.")
-
-
-def _moment(text: str) -> datetime:
-    from deploy.errors import Refused
-
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise Refused(
-            f"{text!r} is no time.", "Write it as 2026-12-01T09:00:00Z or with +08:00."
-        ) from None

@@ -28,11 +28,12 @@ from gateway.metrics import REDIS
 from gateway.pins import PinsUnknown
 from gateway.settings import GatewaySettings
 from gateway.usage_sums import UsageLedgerUnavailable, UsageRow
+from gateway.waitlist_metrics import RELEASE_LEADER, WAITLIST_MAILS, WAITLIST_PEOPLE
 from waitlist import chores, tokens
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import GaugeUnavailable, LedgerUnavailable, WaitlistError
 from waitlist.first_requests import FirstRequests
-from waitlist.release_controller import ServingLoad
+from waitlist.release_controller import ReleaseController, ServingLoad
 from waitlist.revocation_feed import RevocationFeed
 from waitlist.routes import build_router
 from waitlist.settings import WaitlistSettings
@@ -48,6 +49,9 @@ _LEDGER_DEADLINE_S = 2.0
 _OVERLOAD_WAIT_S = 5.0
 # About 100 bytes each; telling one again costs a call and changes nothing.
 _TOLD_MAX = 100_000
+
+# Half of what Prometheus usually waits between two looks; one look of ours is one small script.
+_COUNT_EVERY_S = 5.0
 
 Work = tuple[str, Coroutine[Any, Any, None]]
 
@@ -179,6 +183,7 @@ class LedgerSide:
         ]
         if not self._directory.signer.usable:
             return always
+        controller = None
         if self.releases_by_itself:
             controller = self._directory.release_controller(_EngineGauge(load))
             always.append(("release", controller.run()))
@@ -187,7 +192,25 @@ class LedgerSide:
             ("watch-board", self._board.run()),
             ("waitlist-mails", chores.deliver_mails(self._directory)),
             ("waitlist-line", chores.keep_line(self._directory)),
+            ("waitlist-metrics", _count_line(self._directory, controller)),
         ]
+
+
+async def _count_line(directory: Directory, controller: ReleaseController | None) -> None:
+    """Keeps the metrics of the line near its state until cancelled."""
+    while True:
+        RELEASE_LEADER.set(controller is not None and controller.leads)
+        try:
+            line = await directory.overview.line()
+        except WaitlistError:  # the probe says so; the counts stay as they were
+            pass
+        else:
+            WAITLIST_PEOPLE.labels("waiting").set(line.in_line - line.pending)
+            WAITLIST_PEOPLE.labels("pending").set(line.pending)
+            WAITLIST_PEOPLE.labels("invited").set(line.invited)
+            WAITLIST_MAILS.labels("due").set(line.mails_waiting)
+            WAITLIST_MAILS.labels("held").set(line.mails_held)
+        await asyncio.sleep(_COUNT_EVERY_S)
 
 
 @asynccontextmanager

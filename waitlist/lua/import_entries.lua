@@ -3,17 +3,23 @@
 -- KEYS[1] import  [2] line  [3] last number of the line  [4] statistics of the day  [5] audit stream
 -- ARGV[1] now, ms  [2] actor  [3] digest of the file  [4] rows before this piece  [5] rows in it
 -- ARGV[6] prefix of entries  [7] prefix of address buckets (all in one slot)
--- ARGV[8..] of each row: entry id, e-mail, joined at, ms, locale or '', note or '', bucket, field
--- Returns {rows read, added, skipped because the address has a place} of the whole file so far.
+-- ARGV[8] rows of it that are passed over  [9] rows of it that are rejected
+-- ARGV[10..] of each other row: entry id, e-mail, joined at, ms, locale or '', note or '', bucket,
+--   field
+-- Returns {rows read, added, skipped because the address has a place, passed over, rejected} of the
+-- whole file so far.
 
-local done = redis.call('HMGET', KEYS[1], 'rows', 'added', 'skipped')
-local rows, added, skipped = tonumber(done[1] or 0), tonumber(done[2] or 0), tonumber(done[3] or 0)
+local done = redis.call('HMGET', KEYS[1], 'rows', 'added', 'skipped', 'passed_over', 'rejected')
+for i = 1, 5 do
+  done[i] = tonumber(done[i] or 0)
+end
+local rows, added, skipped, passed_over, rejected = unpack(done, 1, 5)
 if rows ~= tonumber(ARGV[4]) then
-  return {rows, added, skipped}
+  return {rows, added, skipped, passed_over, rejected}
 end
 
 local new = 0
-for i = 8, #ARGV, 7 do
+for i = 10, #ARGV, 7 do
   local entry_id, bucket, field = ARGV[i], ARGV[7] .. ARGV[i + 5], ARGV[i + 6]
   local earlier = redis.call('HGET', bucket, field)
   local state = earlier and redis.call('HGET', ARGV[6] .. earlier, 'state')
@@ -43,5 +49,8 @@ if rows == 0 then
     'file_digest', ARGV[3])
 end
 rows = rows + tonumber(ARGV[5])
-redis.call('HSET', KEYS[1], 'rows', rows, 'added', added, 'skipped', skipped)
-return {rows, added, skipped}
+passed_over = passed_over + tonumber(ARGV[8])
+rejected = rejected + tonumber(ARGV[9])
+redis.call('HSET', KEYS[1], 'rows', rows, 'added', added, 'skipped', skipped,
+  'passed_over', passed_over, 'rejected', rejected)
+return {rows, added, skipped, passed_over, rejected}

@@ -7,16 +7,39 @@
 -- ARGV[7] entry id whose link was followed, or ''  [8] end of the time to confirm, ms, or '' where
 --   nobody has to  [9] joins of a network in its time  [10] that time, ms
 -- ARGV[11] mails to a mailbox in its time  [12] that time, ms  [13] end of the proof, ms, or ''
--- ARGV[14] field of the address in its bucket
--- Returns {'joined', people ahead} or {reason of the refusal, ms until it may be tried again}.
+-- ARGV[14] field of the address in its bucket  [15] how long an Idempotency-Key gives the same
+--   answer, ms, or '' where none came: then the id was drawn for this attempt alone
+-- Returns {'joined', people ahead}, {'repeated', 0} or {reason of the refusal, ms until it may be
+-- tried again}. ARGV[13] may be 'refused': such a proof gets nobody a new place.
+--
+-- Whoever asks again finds the entry before anything is counted, spent or asked for.
 
-local at = redis.call('HGET', KEYS[1], 'at')
-if at == ARGV[1] then
-  return {'joined', redis.call('ZRANK', KEYS[2], ARGV[2]) or 0}
-elseif at then
+local found = redis.call('HMGET', KEYS[1], 'at', 'email', 'locale', 'note', 'consent', 'by')
+local at = found[1]
+if at then
+  if ARGV[15] ~= '' then
+    if not found[2] then
+      return {'place_gone', 0}
+    end
+    local sent = {ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]}
+    local same = tonumber(at) + tonumber(ARGV[15]) > tonumber(ARGV[1])
+    for i, value in ipairs(sent) do
+      same = same and (found[i + 1] or '') == value
+    end
+    if not same then
+      return {'idempotency_key_reused', 0}
+    end
+  end
+  if at == ARGV[1] then
+    return {'joined', redis.call('ZRANK', KEYS[2], ARGV[2]) or 0}
+  elseif ARGV[15] ~= '' then
+    return {'repeated', 0}
+  end
   return redis.error_reply('IDTAKEN an entry of this id exists')
 elseif redis.call('HEXISTS', KEYS[9], 'joining') == 1 then
   return {'waitlist_paused', 0}
+elseif ARGV[13] == 'refused' then
+  return {'proof_refused', 0}
 elseif ARGV[13] ~= '' and redis.call('EXISTS', KEYS[8]) == 1 then
   return {'proof_used', 0}
 elseif tonumber(redis.call('GET', KEYS[6]) or 0) >= tonumber(ARGV[9]) then

@@ -4,16 +4,34 @@
 -- KEYS[1] invite  [2] account id of the address  [3] account  [4] key
 -- KEYS[5] keys by number  [6] last key number  [7] audit stream  [8] keys of the account
 -- KEYS[9] answer under an Idempotency-Key  [10] statistics of the day  [11] address bucket
--- KEYS[12] line  [13] invited
+-- KEYS[12] line  [13] invited  [14] refusals of the network  [15] refusals of the code
 -- ARGV[1] now, ms  [2] actor  [3] invite id  [4] digest of the code  [5] account id
 -- ARGV[6] e-mail  [7] digest of the e-mail  [8] key id  [9] digest of the key  [10] key hint
 -- ARGV[11] fingerprint of the request  [12] the answer, sealed, or ''  [13] life of the answer, ms
 -- ARGV[14] field of the address in its bucket  [15] prefix of accounts  [16] prefix of guests
--- ARGV[17] prefix of entries  [18] prefix of campaigns
--- Returns {'redeemed', plan}, {'replayed', plan, sealed answer} or {reason of the refusal}.
+-- ARGV[17] prefix of entries  [18] prefix of campaigns  [19] refusals that a network may have in its
+--   time, or '' where the network is not known  [20] that time, ms  [21] refusals that a code for
+--   one may have, one for many as many as its uses where those are more  [22] that time, ms
+-- Returns {'redeemed', plan}, {'replayed', plan, sealed answer}, {'too_many_refusals', '', ms until
+--   it may be tried again} or {reason of the refusal}.
 --
 -- The ids are drawn anew for each attempt. Where this attempt's own key is there, its answer got
--- lost and it was sent again: the answer is the same.
+-- lost and it was sent again: the answer is the same. A refusal that tells something about an address
+-- is counted, once for each attempt; whoever has a good code could try addresses with it otherwise.
+
+local function refused_before(counter, most)
+  local row = redis.call('HMGET', counter, 'count', 'last')
+  return tonumber(row[1] or 0) >= most and row[2] ~= ARGV[8]
+end
+
+local function count_refusal(counter, life_ms)
+  if redis.call('HGET', counter, 'last') ~= ARGV[8] then
+    redis.call('HSET', counter, 'last', ARGV[8])
+    if redis.call('HINCRBY', counter, 'count', 1) == 1 then
+      redis.call('PEXPIRE', counter, life_ms)
+    end
+  end
+end
 
 if redis.call('HGET', KEYS[4], 'digest') == ARGV[9] then
   return {'redeemed', redis.call('HGET', KEYS[3], 'plan')}
@@ -44,10 +62,24 @@ elseif expires_at_ms ~= '' and tonumber(expires_at_ms) <= tonumber(ARGV[1]) then
   return {'code_expired'}
 elseif campaign and redis.call('HEXISTS', ARGV[18] .. campaign, 'paused_at_ms') == 1 then
   return {'campaign_paused'}
-elseif address and address ~= ARGV[7] then
-  return {'code_bound'}
+elseif ARGV[19] ~= '' and refused_before(KEYS[14], tonumber(ARGV[19])) then
+  return {'too_many_refusals', '', redis.call('PTTL', KEYS[14])}
+elseif refused_before(KEYS[15], math.max(tonumber(ARGV[21]), tonumber(uses_max or 0))) then
+  return {'too_many_refusals', '', redis.call('PTTL', KEYS[15])}
+end
+
+local about_address
+if address and address ~= ARGV[7] then
+  about_address = 'code_bound'
 elseif redis.call('EXISTS', KEYS[2]) == 1 then
-  return {'email_has_account'}
+  about_address = 'email_has_account'
+end
+if about_address then
+  if ARGV[19] ~= '' then
+    count_refusal(KEYS[14], ARGV[20])
+  end
+  count_refusal(KEYS[15], ARGV[22])
+  return {about_address}
 elseif redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then
   return redis.error_reply('IDTAKEN an account or key of this id exists')
 end

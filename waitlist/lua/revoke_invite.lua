@@ -1,11 +1,11 @@
 -- Withdraws an invite that was not redeemed.
 --
 -- KEYS[1] invite   KEYS[2] audit stream
--- ARGV[1] now, ms   [2] actor   [3] invite id   [4] digest of the code
+-- ARGV[1] now, ms   [2] actor   [3] invite id   [4] digest of the code, or '' by the id alone
 -- Returns 'revoked' (also when it was revoked before), 'code_used' or 'code_unknown'.
 
 local invite = redis.call('HMGET', KEYS[1], 'digest', 'used_at_ms', 'revoked_at_ms')
-if invite[1] ~= ARGV[4] then
+if not invite[1] or ARGV[4] ~= '' and invite[1] ~= ARGV[4] then
   return 'code_unknown'
 elseif invite[2] then
   return 'code_used'

@@ -19,11 +19,12 @@ def build_router(
     """All routes. Those of the line are there where the directory has a secret and a board.
 
     The board must run (`WatchBoard.run`) for streams to be told of changes. `caller_address` tells
-    whose network a join counts for; behind a proxy the socket's address is the proxy's.
+    whose network a join or a refused redemption counts for; behind a proxy the socket's address is
+    the proxy's.
     `known_models` names what operators can scale.
     """
     router = APIRouter()
-    router.include_router(invites.build_router(directory))
+    router.include_router(invites.build_router(directory, caller_address))
     router.include_router(accounts.build_router(directory))
     if directory.signer.usable and board is not None:
         router.include_router(line.build_router(directory, board, caller_address))

@@ -1,4 +1,4 @@
-"""Operators and the line: overview, releases, schedules, pauses, campaigns, codes, mails."""
+"""Operators and the line: overview, releases, schedules, pauses, mails."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from waitlist.directory import PLAN_DEFAULT, Directory
-from waitlist.records import Invite
+from waitlist.release_store import DECISIONS_SHOWN_MAX
 from waitlist.releases import INVITE_LIFE_S_DEFAULT
 from waitlist.routes.bounded_route import StrictBody
 from waitlist.routes.credentials import operator
@@ -44,37 +44,9 @@ class PauseBody(StrictBody):
     paused: bool
 
 
-class CampaignBody(StrictBody):
-    name: str
-    plan: str = PLAN_DEFAULT
-
-
-class CampaignCodesBody(StrictBody):
-    count: int
-    uses: int = 1
-    expires_in_s: Seconds | None = None
-
-
-class CampaignPauseBody(StrictBody):
-    paused: bool
-
-
-class InvitesBody(StrictBody):
-    count: int
-    plan: str = PLAN_DEFAULT
-    note: str = ""
-    expires_in_s: Seconds | None = None
-    uses: int = 1
-
-
-class CodeBody(StrictBody):
-    code: str
-
-
 def add_routes(router: APIRouter, directory: Directory) -> None:
     _add_reading(router, directory)
     _add_releasing(router, directory)
-    _add_codes(router, directory)
     _add_mails(router, directory)
 
 
@@ -131,6 +103,14 @@ def _add_releasing(router: APIRouter, directory: Directory) -> None:
         await acting.releases.close(batch_id, "by an operator")
         return asdict(await acting.releases.read(batch_id))
 
+    @router.get("/releases/decisions", summary="What automatic release decided (viewer)")
+    async def list_decisions(
+        request: Request, count: Annotated[int, Query(ge=1, le=DECISIONS_SHOWN_MAX)] = 20
+    ) -> dict[str, Any]:
+        """Newest first, each with its arithmetic; `released` is null until it was carried out."""
+        acting = await operator(request, directory, "viewer")
+        return {"decisions": await acting.release_decisions(count)}
+
     @router.post("/schedules", status_code=201, summary="Let people in at a time (operator)")
     async def add_schedule(body: ScheduleBody, request: Request) -> dict[str, Any]:
         acting = await operator(request, directory, "operator")
@@ -153,56 +133,6 @@ def _add_releasing(router: APIRouter, directory: Directory) -> None:
     async def drop_schedule(schedule_id: str, request: Request) -> None:
         acting = await operator(request, directory, "operator")
         await acting.schedules.drop(schedule_id)
-
-
-def _add_codes(router: APIRouter, directory: Directory) -> None:
-    @router.post("/campaigns", status_code=201, summary="Make a campaign (operator)")
-    async def add_campaign(body: CampaignBody, request: Request) -> dict[str, Any]:
-        acting = await operator(request, directory, "operator")
-        await acting.campaigns.add(body.name, body.plan)
-        return asdict(await acting.campaigns.read(body.name))
-
-    @router.get("/campaigns", summary="Campaigns, newest first (viewer)")
-    async def list_campaigns(request: Request) -> dict[str, Any]:
-        acting = await operator(request, directory, "viewer")
-        return {"campaigns": [asdict(campaign) for campaign in await acting.campaigns.list_all()]}
-
-    @router.post("/campaigns/{name}/codes", status_code=201, summary="Make its codes (operator)")
-    async def make_codes(
-        name: str, body: CampaignCodesBody, request: Request, response: Response
-    ) -> dict[str, Any]:
-        """Shown this once. The link opens the page where a code is redeemed."""
-        acting = await operator(request, directory, "operator")
-        made = await acting.campaigns.make_codes(
-            name, body.count, uses=body.uses, expires_in_s=body.expires_in_s
-        )
-        response.headers["Cache-Control"] = "no-store"
-        return {"invites": [_invite(acting, invite) for invite in made]}
-
-    @router.post("/campaigns/{name}/pause", summary="Pause its codes, or end that (operator)")
-    async def pause_campaign(
-        name: str, body: CampaignPauseBody, request: Request
-    ) -> dict[str, Any]:
-        acting = await operator(request, directory, "operator")
-        await acting.campaigns.pause(name, paused=body.paused)
-        return asdict(await acting.campaigns.read(name))
-
-    @router.post("/invites", status_code=201, summary="Make codes (operator)")
-    async def create_invites(
-        body: InvitesBody, request: Request, response: Response
-    ) -> dict[str, Any]:
-        acting = await operator(request, directory, "operator")
-        made = await acting.invites.create(
-            body.count, body.plan, note=body.note, expires_in_s=body.expires_in_s, uses=body.uses
-        )
-        response.headers["Cache-Control"] = "no-store"
-        return {"invites": [_invite(acting, invite) for invite in made]}
-
-    @router.post("/invites/revoke", summary="Withdraw a code (operator)")
-    async def revoke_invite(body: CodeBody, request: Request) -> dict[str, Any]:
-        acting = await operator(request, directory, "operator")
-        await acting.invites.revoke(body.code)
-        return {"revoked": True}
 
 
 def _add_mails(router: APIRouter, directory: Directory) -> None:
@@ -232,14 +162,3 @@ def _add_mails(router: APIRouter, directory: Directory) -> None:
     async def mail_delivered(mail_id: str, request: Request) -> None:
         acting = await operator(request, directory, "operator")
         await acting.outbox.delivered(mail_id)
-
-
-def _invite(directory: Directory, invite: Invite) -> dict[str, Any]:
-    return {
-        "code": invite.code,
-        "link": directory.redeem_link(invite.code),
-        "invite_id": invite.invite_id,
-        "plan": invite.plan,
-        "created_at": invite.created_at,
-        "expires_at": invite.expires_at,
-    }

@@ -12,9 +12,9 @@ from pydantic import Field
 from waitlist.addresses import EMAIL_CHARS_MAX
 from waitlist.directory import Directory
 from waitlist.errors import NotFound, PlaceGone
+from waitlist.exports import exported_row
 from waitlist.routes.bounded_route import StrictBody
 from waitlist.routes.credentials import operator
-from waitlist.transfers import exported_row
 
 
 class SearchBody(StrictBody):

@@ -11,8 +11,8 @@ from waitlist.addresses import EMAIL_CHARS_MAX
 from waitlist.directory import Directory
 from waitlist.errors import NotFound, RequestMalformed
 from waitlist.routes.bounded_route import BoundedRoute, StrictBody
-from waitlist.routes.credentials import account_key
-from waitlist.sealed_answers import IDEMPOTENCY_KEY_CHARS_MAX
+from waitlist.routes.credentials import CallerAddress, account_key
+from waitlist.terms import IDEMPOTENCY_KEY_CHARS_MAX
 from waitlist.tokens import CODE_CHARS_MAX
 
 Code = Annotated[
@@ -83,9 +83,15 @@ class LeakResponse(BaseModel):
     revoked: Literal["api_key", "invite_code"]
 
 
-def build_router(directory: Directory) -> APIRouter:
+def build_router(directory: Directory, caller_address: CallerAddress) -> APIRouter:
     router = APIRouter(route_class=BoundedRoute, tags=["invites"])
+    _add_redeeming(router, directory, caller_address)
+    _add_sharing(router, directory)
+    _add_leaks(router, directory)
+    return router
 
+
+def _add_redeeming(router: APIRouter, directory: Directory, caller_address: CallerAddress) -> None:
     @router.post(
         "/invites/redeem",
         status_code=201,
@@ -98,11 +104,13 @@ def build_router(directory: Directory) -> APIRouter:
             410: {"description": "code_expired or code_revoked"},
             413: {"description": "body_too_large"},
             422: {"description": "idempotency_key_reused"},
+            429: {"description": "too_many_refusals"},
             503: {"description": "ledger_unavailable"},
         },
     )
     async def redeem(
         body: RedeemRequest,
+        request: Request,
         response: Response,
         idempotency_key: Annotated[
             str,
@@ -113,7 +121,12 @@ def build_router(directory: Directory) -> APIRouter:
         ] = "",
     ) -> RedeemResponse:
         """Turns an invite code into an account and its API key, exactly once."""
-        redemption = await directory.redeem(body.code, body.email, idempotency_key=idempotency_key)
+        redemption = await directory.redeem(
+            body.code,
+            body.email,
+            idempotency_key=idempotency_key,
+            network=caller_address(request),
+        )
         response.headers["Cache-Control"] = "no-store"
         return RedeemResponse(
             account_id=redemption.account_id,
@@ -122,6 +135,8 @@ def build_router(directory: Directory) -> APIRouter:
             plan=redemption.plan,
         )
 
+
+def _add_sharing(router: APIRouter, directory: Directory) -> None:
     @router.get("/invites", summary="The invites that this account may hand on")
     async def list_invites(request: Request) -> InvitesResponse:
         caller = await account_key(request, directory)
@@ -160,6 +175,8 @@ def build_router(directory: Directory) -> APIRouter:
             invites_left=left,
         )
 
+
+def _add_leaks(router: APIRouter, directory: Directory) -> None:
     @router.post(
         "/keys/report-leak",
         tags=["keys"],
@@ -177,5 +194,3 @@ def build_router(directory: Directory) -> APIRouter:
             raise RequestMalformed("This is no API key and no invite code of ours.", param="secret")
         await acting.revoke_invite(body.secret)
         return LeakResponse(revoked="invite_code")
-
-    return router

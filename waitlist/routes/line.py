@@ -3,19 +3,19 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, Field
 
 from waitlist.addresses import EMAIL_CHARS_MAX
 from waitlist.directory import Directory
-from waitlist.entries import JoinRequest
-from waitlist.errors import WatchersFull
-from waitlist.proof_of_work import PROOF_CHARS_MAX
+from waitlist.errors import ProofInvalid, WatchersFull
+from waitlist.join_request import JOIN_KEY_CHARS_MIN, JoinRequest
+from waitlist.proof_of_work import PROOF_CHARS_MAX, SolvedProof
 from waitlist.routes.bounded_route import BoundedRoute, StrictBody
 from waitlist.routes.credentials import CallerAddress, ticket_of
 from waitlist.routes.status_stream import StatusStream
 from waitlist.standing import PublicState, Standing, public_state
-from waitlist.terms import NOTE_CHARS_MAX
+from waitlist.terms import IDEMPOTENCY_KEY_CHARS_MAX, NOTE_CHARS_MAX
 from waitlist.tickets import TICKET_CHARS_MAX
 from waitlist.watching import WatchBoard
 
@@ -127,13 +127,34 @@ def _add_joining(
         summary="Join the line",
         responses={
             400: {"description": "email_malformed, email_disposable, proof_invalid, …"},
+            410: {"description": "place_gone: joined with this Idempotency-Key, and given up"},
+            422: {"description": "idempotency_key_reused"},
             429: {"description": "too_many_joins"},
             503: {"description": "waitlist_paused or ledger_unavailable"},
         },
     )
-    async def join(body: JoinBody, request: Request, response: Response) -> JoinResponse:
+    async def join(
+        body: JoinBody,
+        request: Request,
+        response: Response,
+        idempotency_key: Annotated[
+            str,
+            Header(
+                max_length=IDEMPOTENCY_KEY_CHARS_MAX,
+                description="The same request with the same key gives the same ticket for a day, "
+                f"without another proof of work. At least {JOIN_KEY_CHARS_MIN} random characters: "
+                "whoever has it has the ticket.",
+            ),
+        ] = "",
+    ) -> JoinResponse:
         """A new place at the end, also for an address that has one: the answer tells nobody."""
-        proof = directory.proof_of_work.check(body.altcha)
+        proof: SolvedProof | ProofInvalid | None
+        try:
+            proof = directory.proof_of_work.check(body.altcha)
+        except ProofInvalid as refusal:
+            if not idempotency_key:
+                raise
+            proof = refusal
         joined = await directory.entries.join(
             JoinRequest(
                 email=body.email,
@@ -144,8 +165,12 @@ def _add_joining(
             ),
             network=caller_address(request),
             proof=proof,
+            idempotency_key=idempotency_key,
         )
-        standing = await board.standings.of_new(joined)
+        if joined.repeated:
+            standing = await board.standings.of(await directory.entries.read(joined.entry_id))
+        else:
+            standing = await board.standings.of_new(joined)
         response.headers["Cache-Control"] = "no-store"
         return JoinResponse(ticket=joined.ticket, **standing_fields(standing))
 

@@ -10,7 +10,7 @@ import redis
 from tests.mail_server import MailServer
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory, open_directory
-from waitlist.entries import JoinRequest
+from waitlist.join_request import JoinRequest
 from waitlist.ledger import Ledger
 from waitlist.records import Joined
 from waitlist.settings import WaitlistSettings

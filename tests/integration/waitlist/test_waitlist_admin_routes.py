@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
 from tests.integration.waitlist.conftest import join
 from tests.integration.waitlist.test_waitlist_line_routes import app_of, bearer
@@ -35,6 +37,7 @@ ROUTES: list[tuple[str, str, str, dict[str, Any] | None]] = [
     ("viewer", "GET", "/statistics", None),
     ("viewer", "GET", "/audit", None),
     ("viewer", "GET", "/releases", None),
+    ("viewer", "GET", "/releases/decisions", None),
     ("viewer", "GET", "/schedules", None),
     ("viewer", "GET", "/campaigns", None),
     ("viewer", "GET", "/mails", None),
@@ -257,3 +260,104 @@ async def test_an_operator_pins_a_models_replicas_and_takes_the_pin_back(
     found = [entry.fields async for entry in line.overview.audit()]
     done = [(row["action"], row["model"], row["replicas"]) for row in found if "model" in row]
     assert done == [("pinned", "org/m", "0"), ("unpinned", "org/m", "")]
+
+
+# Every route that changes something, with what it is sent; {…} is filled in by `subjects`.
+CHANGES: dict[tuple[str, str], tuple[dict[str, Any] | None, str]] = {
+    ("POST", "/pauses"): ({"what": "joining", "paused": True}, "paused"),
+    ("POST", "/releases"): ({"count": 1}, "batch_opened"),
+    ("POST", "/releases/{batch_id}/close"): (None, "batch_closed"),
+    ("POST", "/schedules"): (
+        {"first_at": "2030-01-01T00:00:00Z", "count": 1},
+        "schedule_added",
+    ),
+    ("DELETE", "/schedules/{schedule_id}"): (None, "schedule_dropped"),
+    ("POST", "/campaigns"): ({"name": "fresh"}, "campaign_added"),
+    ("POST", "/campaigns/{name}/codes"): ({"count": 1}, "invites_created"),
+    ("POST", "/campaigns/{name}/pause"): ({"paused": True}, "paused"),
+    ("POST", "/campaigns/{name}/revoke"): (None, "invite_revoked"),
+    ("POST", "/invites"): ({"count": 1}, "invites_created"),
+    ("POST", "/invites/revoke"): ({"invite_id": "{invite_id}"}, "invite_revoked"),
+    ("POST", "/search"): ({"email": "ada@example.com"}, "address_searched"),
+    ("POST", "/entries/{entry_id}/erase"): (None, "entry_erased"),
+    ("POST", "/accounts/{account_id}/plan"): ({"plan": "plus"}, "account_changed"),
+    ("POST", "/accounts/{account_id}/invites"): ({"count": 3}, "account_changed"),
+    ("POST", "/accounts/{account_id}/revoke"): ({}, "account_revoked"),
+    ("POST", "/accounts/{account_id}/erase"): (None, "account_erased"),
+    ("POST", "/keys/{key_id}/revoke"): (None, "key_revoked"),
+    ("POST", "/mails/{mail_id}/requeue"): (None, "mail_requeued"),
+    ("POST", "/mails/{mail_id}/delivered"): (None, "mail_delivered"),
+    ("PUT", "/scaling/{model:path}"): ({"replicas": 2}, "pinned"),
+    ("DELETE", "/scaling/{model:path}"): (None, "unpinned"),
+    ("POST", "/admins"): ({"name": "x", "role": "viewer"}, "admin_added"),
+    ("DELETE", "/admins/{admin_id}"): (None, "admin_revoked"),
+}
+
+
+@pytest.fixture
+async def subjects(line: Directory) -> dict[str, str]:
+    """One of each thing that a route may be about."""
+    joined = await join(line, "ada@example.com")
+    await line.releases.release(1)
+    await line.delivery.deliver_due()
+    [mail] = await line.outbox.held()
+    waiting = await join(line, "bob@example.com")
+    used, unused = await line.create_invites(2)
+    account = await line.redeem(used.code, "cyd@example.com")
+    await line.campaigns.add("press")
+    await line.campaigns.make_codes("press", 1)
+    admin = await line.admins.add("other", "viewer")
+    await line.replica_pins.set("org/m", 1)
+    assert mail.mail_id == f"invite:{joined.entry_id}"
+    return {
+        "batch_id": await line.releases.open(10),
+        "schedule_id": await line.schedules.add(line.now() + timedelta(days=1), 1),
+        "name": "press",
+        "invite_id": unused.invite_id,
+        "entry_id": waiting.entry_id,
+        "account_id": account.account_id,
+        "key_id": account.key_id,
+        "mail_id": mail.mail_id,
+        "admin_id": admin.admin_id,
+        "model": "org/m",
+    }
+
+
+def test_every_route_that_changes_something_is_in_the_table(line: Directory) -> None:
+    routes = {
+        (method, route.path.removeprefix("/admin"))
+        for route in app_of(line).routes
+        if isinstance(route, APIRoute) and route.path.startswith("/admin")
+        for method in route.methods
+        if method != "GET"
+    }
+    assert routes == CHANGES.keys()
+
+
+@pytest.mark.parametrize(("method", "path"), list(CHANGES))
+async def test_each_change_is_in_the_audit_with_its_actor(
+    client: httpx.AsyncClient,
+    line: Directory,
+    subjects: dict[str, str],
+    ledger_state: Any,
+    method: str,
+    path: str,
+) -> None:
+    owner = await line.admins.add("owner", "owner")
+    body, action = CHANGES[method, path]
+    sent = (
+        None
+        if body is None
+        else json.loads(json.dumps(body).replace("{invite_id}", subjects["invite_id"]))
+    )
+    before = len(ledger_state.audit())
+    answer = await client.request(
+        method,
+        path.replace(":path", "").format(**subjects),
+        json=sent,
+        headers=bearer(owner.admin_key),
+    )
+    assert answer.status_code in (200, 201, 204), answer.text
+    added = ledger_state.audit()[before:]
+    assert [e for e in added if (e["action"], e["actor"]) == (action, f"admin:{owner.admin_id}")]
+    assert {entry["actor"] for entry in added} == {f"admin:{owner.admin_id}"}

@@ -8,7 +8,6 @@ import pytest
 
 from tests.integration.waitlist.conftest import confirmed, join
 from waitlist.directory import Directory
-from waitlist.entries import JoinRequest
 from waitlist.errors import (
     EmailDisposable,
     EmailMalformed,
@@ -20,6 +19,7 @@ from waitlist.errors import (
     TooManyJoins,
     WaitlistPaused,
 )
+from waitlist.join_request import JoinRequest
 from waitlist.proof_of_work import SolvedProof
 
 pytestmark = pytest.mark.integration

@@ -99,6 +99,46 @@ PLANTED: dict[str, tuple[Callable[[Damage], Any], str, str]] = {
         "key number",
         "above the last",
     ),
+    "place of an account gone": (
+        lambda d: d.client.hset(d.account, "entry", "none"),
+        "account",
+        "its place none is not there",
+    ),
+    "inviter that knows of no guest": (
+        lambda d: d.client.hset(d.account, "inviter", "acct_0"),
+        "account",
+        "not among the guests of acct_0",
+    ),
+    "invite of an account that knows of none": (
+        lambda d: d.client.hset(d.invite, "inviter", "acct_0"),
+        "invite",
+        "not among the invites of acct_0",
+    ),
+    "key among those of another account": (
+        lambda d: d.client.zadd(f"{TAG}account-keys:acct_0", {d.key_id: 1}),
+        "account's keys",
+        "its account is not there",
+    ),
+    "key that is not there, among an account's": (
+        lambda d: d.client.zadd(d.account.replace("account:", "account-keys:"), {"key_0": 1}),
+        "account's keys",
+        "it has key_0",
+    ),
+    "invite that is not there, among an account's": (
+        lambda d: d.client.zadd(d.account.replace("account:", "account-invites:"), {"inv_0": 1}),
+        "account's invites",
+        "it has inv_0",
+    ),
+    "guest that is not there": (
+        lambda d: d.client.zadd(d.account.replace("account:", "account-guests:"), {"acct_0": 1}),
+        "account's guests",
+        "it has acct_0",
+    ),
+    "last key number too small": (
+        lambda d: d.client.set(f"{TAG}keys-last-number", 2),
+        "key number",
+        "above the last one given, 2",
+    ),
     "audit gone": (lambda d: d.client.delete(f"{TAG}audit"), "account", "no redemption"),
 }
 
@@ -124,6 +164,42 @@ async def test_planted_damage_is_found(
     plant(Damage(ledger_state.client, people[0]))
     found = await findings_of(ledger)
     assert [f for f in found if f.record == record and words in f.problem], found
+
+
+COUNTS: dict[str, tuple[str, str, str, str]] = {
+    "uses of a code for many": ("invite", "uses", "invite", "it was used 7 times, but 2 accounts"),
+    "accounts of a campaign": ("campaign", "redeemed", "campaign", "7 accounts came by it, but 2"),
+    "codes of a campaign": ("campaign", "codes", "campaign", "it made 7 codes, but 1 are there"),
+}
+
+
+@pytest.mark.parametrize("damage", list(COUNTS))
+async def test_counts_that_are_wrong_are_found(
+    ledger: Ledger, directory: Directory, ledger_state: Any, damage: str
+) -> None:
+    await directory.campaigns.add("press")
+    [code] = await directory.campaigns.make_codes("press", 1, uses=3)
+    for name in ("ada", "bob"):
+        await directory.redeem(code.code, f"{name}@example.com")
+    assert await findings_of(ledger) == []
+    kind, field, record, words = COUNTS[damage]
+    name = "press" if kind == "campaign" else code.invite_id
+    ledger_state.client.hset(f"{TAG}{kind}:{name}", field, 7)
+    [finding] = await findings_of(ledger)
+    assert (finding.record, finding.subject) == (record, name)
+    assert words in finding.problem
+
+
+async def test_handed_on_invites_and_guests_are_whole(
+    ledger: Ledger, directory: Directory, people: list[Any]
+) -> None:
+    host = people[0].account_id
+    await directory.accounts.grant_invites(host, 2)
+    invite, _ = await directory.invites.share(host)
+    await directory.invites.share(host)
+    await directory.redeem(invite.code, "guest@example.com")
+    await directory.erase_account(host)
+    assert await findings_of(ledger) == []
 
 
 async def test_revocation_that_did_not_take_is_found(

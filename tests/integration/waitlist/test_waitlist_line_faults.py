@@ -9,8 +9,8 @@ import pytest
 from tests.integration.waitlist.conftest import DEADLINE_S, line_settings
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory, open_directory
-from waitlist.entries import JoinRequest
 from waitlist.errors import LedgerUnavailable
+from waitlist.join_request import JoinRequest
 
 pytestmark = pytest.mark.integration
 

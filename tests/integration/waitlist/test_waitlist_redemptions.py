@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 
+from tests.integration.waitlist.conftest import join
 from waitlist.directory import Directory
 from waitlist.errors import (
     AlreadyExists,
     CampaignPaused,
+    CodeBound,
     CodeUsed,
     EmailHasAccount,
     IdempotencyKeyReused,
     NotFound,
     RequestMalformed,
+    TooManyRefusals,
 )
 
 pytestmark = pytest.mark.integration
@@ -114,3 +117,73 @@ async def test_paused_campaign_redeems_nothing_and_goes_on_later(directory: Dire
         await directory.redeem(invite.code, "ada@example.com")
     await directory.campaigns.pause("press", paused=False)
     await directory.redeem(invite.code, "ada@example.com")
+
+
+async def test_code_finds_out_about_ten_addresses_a_day_and_stays_good(
+    line: Directory, clock: Any
+) -> None:
+    """409 leaves a code good; without a bound it would tell who of a list has an account."""
+    codes = await line.create_invites(14)
+    for number, invite in enumerate(codes[:12]):
+        await line.redeem(invite.code, f"known{number}@example.com")
+    probe, other = codes[12:]
+    for number in range(10):
+        with pytest.raises(EmailHasAccount):
+            await line.redeem(probe.code, f"known{number}@example.com")
+    for email in ("known10@example.com", "unknown@example.com"):
+        with pytest.raises(TooManyRefusals) as refused:
+            await line.redeem(probe.code, email)
+        assert 86_000 < (refused.value.retry_after_s or 0) <= 86_400
+    await line.redeem(other.code, "unknown@example.com")
+
+
+async def test_network_has_its_share_of_refusals_over_all_codes(
+    open_line: Any, ledger_state: Any
+) -> None:
+    line = await open_line(refusals_per_network_hour=3)
+    codes = [invite.code for invite in await line.create_invites(6)]
+    await line.redeem(codes[0], "ada@example.com")
+    for code in codes[1:4]:
+        with pytest.raises(EmailHasAccount):
+            await line.redeem(code, "ada@example.com", network="192.0.2.1")
+    for address in ("192.0.2.1", "192.0.2.200"):
+        with pytest.raises(TooManyRefusals) as refused:
+            await line.redeem(codes[4], "bob@example.com", network=address)
+        assert 3500 < (refused.value.retry_after_s or 0) <= 3600
+    await line.redeem(codes[4], "bob@example.com", network="198.51.100.1")
+    [name] = ledger_state.client.scan_iter("fg:{ledger}:network-refusals:*")
+    ledger_state.client.delete(name)  # as its end does
+    await line.redeem(codes[5], "cyd@example.com", network="192.0.2.1")
+
+
+async def test_wrong_addresses_for_a_bound_code_count_too(line: Directory) -> None:
+    joined = await join(line, "ada@example.com")
+    batch = await line.releases.release(1)
+    code = line.signer.code(joined.entry_id, batch.batch_id)
+    for number in range(10):
+        with pytest.raises(CodeBound):
+            await line.redeem(code, f"guess{number}@example.com")
+    with pytest.raises(TooManyRefusals):
+        await line.redeem(code, "guess@example.com")
+
+
+async def test_code_for_many_may_be_refused_as_often_as_it_has_uses(line: Directory) -> None:
+    [first] = await line.create_invites(1)
+    await line.redeem(first.code, "ada@example.com")
+    [many] = await line.invites.create(1, uses=15)
+    for _ in range(15):
+        with pytest.raises(EmailHasAccount):
+            await line.redeem(many.code, "ada@example.com")
+    with pytest.raises(TooManyRefusals):
+        await line.redeem(many.code, "bob@example.com")
+
+
+async def test_codes_that_tell_nothing_about_an_address_are_not_counted(
+    line: Directory, ledger_state: Any
+) -> None:
+    [invite] = await line.create_invites(1)
+    await line.redeem(invite.code, "ada@example.com", network="192.0.2.1")
+    for number in range(40):
+        with pytest.raises(CodeUsed):
+            await line.redeem(invite.code, f"p{number}@example.com", network="192.0.2.1")
+    assert list(ledger_state.client.scan_iter("fg:{ledger}:*-refusals:*")) == []

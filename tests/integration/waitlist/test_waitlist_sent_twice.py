@@ -20,7 +20,7 @@ from waitlist import tokens
 from waitlist.acting_ledger import ActingLedger
 from waitlist.chores import work_on_line
 from waitlist.directory import Directory
-from waitlist.errors import CodeUsed
+from waitlist.errors import CodeUsed, EmailHasAccount
 from waitlist.ledger import _SCRIPTS
 from waitlist.revocations import Tombstones
 
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.integration
 
 # Automatic release, the ledger's tools, and the usage history.
 _ELSEWHERE = re.compile(
-    "^check_|migrat|release_|_usage$|^begin_schema$|^read_(activations|text)$"
-    "|^note_first_requests$|^read_latest_people$|^scan_names$|^read_field$"
+    "^check_|^tally_|migrat|release_|_usage$|^begin_schema$|^read_(activations|text)$"
+    "|^note_first_requests$|^read_latest_people$|^read_field$"
 )
 
 
@@ -118,6 +118,9 @@ async def as_account(directory: Directory, account_id: str) -> None:
     await directory.accounts.grant_invites(account_id, 2)
     invite, left = await directory.invites.share(account_id)
     assert left == 1
+    with pytest.raises(EmailHasAccount):  # refused, and counted, once
+        email = (await directory.accounts.read(account_id)).email or ""
+        await directory.redeem(invite.code, email, network="192.0.2.1")
     guest = await directory.redeem(invite.code, "guest@example.com")
     assert (await directory.accounts.read(account_id)).guests == 1
     done = await directory.accounts.revoke_branch(account_id)
@@ -137,6 +140,8 @@ async def as_operator(directory: Directory) -> None:
         await directory.redeem(many.code, "press3@example.com")
     campaign = await directory.campaigns.read("press")
     assert (campaign.codes, campaign.redeemed) == (1, 2)
+    await directory.campaigns.make_codes("press", 2)
+    assert await directory.invites.revoke_campaign("press") == 2
     [single] = await directory.create_invites(1)
     await directory.revoke_invite(single.code)
     admin = await directory.admins.add("root", "owner")
@@ -159,7 +164,8 @@ async def as_operator(directory: Directory) -> None:
 async def test_whole_life_with_every_script_sent_twice(
     twice: Callable[..., Directory], ledger: CountingLedger, clock: Clock, ledger_state: Any
 ) -> None:
-    mailed = twice(smtp_url="smtp://127.0.0.1:1")  # nobody answers: mails are tried again
+    # Nobody answers: mails are tried again.
+    mailed = twice(smtp_url="smtp://127.0.0.1:1", refusals_per_network_hour=1)
     await in_line(mailed)
     account_id = await let_in(mailed, clock)
     await as_account(mailed, account_id)

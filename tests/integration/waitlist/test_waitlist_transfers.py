@@ -8,7 +8,7 @@ import pytest
 from tests.integration.waitlist.conftest import join
 from waitlist.directory import Directory
 from waitlist.errors import RequestMalformed
-from waitlist.transfers import EXPORTED_FIELDS, exported_row
+from waitlist.exports import EXPORTED_FIELDS, exported_row
 
 pytestmark = pytest.mark.integration
 
@@ -99,7 +99,7 @@ async def test_row_that_cannot_be_used_is_named_and_what_stands_before_it_is_in(
     line: Directory, row: dict[str, str]
 ) -> None:
     rows = [*people(100), *people(50)[:3], row]
-    with pytest.raises(RequestMalformed, match="Row 104"):
+    with pytest.raises(RequestMalformed, match="Line 104"):
         await run_import(line, rows)
     assert (await line.imports.progress(FILE)).rows == 100
 

@@ -59,7 +59,16 @@ def test_formulas_are_marked_as_text_in_csv(tmp_path: Path, text: str) -> None:
     path = tmp_path / "people.csv"
     with PeopleWriter(path, FIELDS, resume=False) as writer:
         writer.write(row(1, text))
-    assert rows_of(path)[0]["note"] == f"'{text}"
+    assert f",'{text}" in path.read_text()
+    assert rows_of(path) == [row(1, text)]
+
+
+@pytest.mark.parametrize("text", ["'quoted", "'=1", "''", "'", "o'brien", "-a@example.com"])
+def test_marks_are_taken_away_again_and_nothing_else(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "people.csv"
+    with PeopleWriter(path, FIELDS, resume=False) as writer:
+        writer.write({**row(1, text), "email": text})
+    assert rows_of(path) == [{**row(1, text), "email": text}]
 
 
 def test_spreadsheets_mark_of_utf8_is_taken_away(tmp_path: Path) -> None:

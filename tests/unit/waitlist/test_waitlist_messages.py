@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from waitlist.entries import LOCALES
+from waitlist.join_request import LOCALES
 from waitlist.messages import confirm_message, invite_message
 
 UNTIL = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
