@@ -5,6 +5,7 @@ import pytest
 
 from gateway.errors import FileUnusable, NotFound, Unavailable
 from gateway.pools import Pool, PoolView
+from gateway.replica_record import ModelRecord
 from gateway.routing import Routing, Target, read_routes
 
 GOOD = """\
@@ -28,7 +29,8 @@ def routing(folder: Path, text: str) -> Routing:
 
 def view(*models: str, dead: str = "") -> PoolView:
     """Models that are known and sleep, which is enough to be asked for."""
-    return PoolView({m: Pool(m, replicas_wanted=None if m == dead else 0) for m in models})
+    asleep = ModelRecord(replicas_wanted=0)
+    return PoolView({m: Pool(m, keeper=None if m == dead else asleep) for m in models})
 
 
 def targets(found: Routing, name: str, seen: PoolView) -> dict[str, str]:
