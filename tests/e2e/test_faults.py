@@ -102,6 +102,23 @@ def engine_of(pair: RunningFloodgate, replica: Replica) -> psutil.Process:
     return found
 
 
+class Stream:
+    """A long answer on its way; `begun` once the first event is there."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self.begun = asyncio.Event()
+        self.text = asyncio.create_task(self._read())
+
+    async def _read(self) -> str:
+        lines = []
+        async with self._client.stream("POST", PATH, json=LONG) as answer:
+            async for line in answer.aiter_lines():
+                lines.append(line)
+                self.begun.set()
+        return "\n".join(lines)
+
+
 async def until_busy(pair: RunningFloodgate) -> Replica:
     """A replica whose engine runs something."""
     while True:
@@ -129,14 +146,11 @@ async def test_a_replica_that_is_killed_in_mid_stream(
     pair: RunningFloodgate, client: httpx.AsyncClient
 ) -> None:
     """Its streams end in words; the next request is served by the other replica."""
-    streams = [asyncio.create_task(client.post(PATH, json=LONG)) for _ in range(4)]
-    while await metric(pair, "floodgate_time_to_first_token_seconds_count") < 1:
-        await asyncio.sleep(0.05)
-    while sum(replica.engine.running for replica in pair.replicas()) < 4:
-        await asyncio.sleep(0.05)
-    await asyncio.sleep(1)  # so that all of them stream
+    streams = [Stream(client) for _ in range(4)]
+    for stream in streams:
+        await stream.begun.wait()
     process_of(pair, await until_busy(pair)).kill()
-    texts = [answer.text.rstrip() for answer in await asyncio.gather(*streams)]
+    texts = [(await stream.text).rstrip() for stream in streams]
     cut = [text for text in texts if not text.endswith("data: [DONE]")]
     assert 0 < len(cut) < 4, "the other replica's streams run on"
     assert all('"code":"engine_gone"' in text.replace(" ", "") for text in cut), cut
