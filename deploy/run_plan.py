@@ -2,16 +2,20 @@
 
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.child import ChildPlan, python_argv, python_environ
+from deploy.errors import Refused
 from deploy.home import Home
 from deploy.machine import GIB, check_memory
 from deploy.marked_processes import MARK, new_mark
 from deploy.settings import LaunchSettings, read_settings
 from deploy.waitlist_secret import keep_waitlist_secret
 from gateway.settings import GatewaySettings
+from serving.errors import ServingError
+from serving.models_file import read_models
 from serving.settings import ServingSettings
 from serving.weight_files import weight_files
 
@@ -73,14 +77,18 @@ class RunPlan:
             port=self.settings.port,
         )
 
-    def serving_settings(self, flow_url: str, model: str) -> ServingSettings:
-        """Serving's settings as it will read them. Raises Refused."""
-        return read_settings(
+    def models(self, flow_url: str, model: str) -> tuple[ServingSettings, ...]:
+        """Each model's settings as serving will read them. Raises Refused."""
+        settings = read_settings(
             ServingSettings,
             flow_url=flow_url,
             engine_secret=self.engine_secret,
             model=model,
         )
+        try:
+            return read_models(settings)
+        except ServingError as error:
+            raise Refused(str(error), "docs/operations.md, Several models, has one.") from error
 
     def gateway_child(self, ledger_url: str, flow_url: str) -> ChildPlan:
         settings = self.settings
@@ -122,15 +130,17 @@ class RunPlan:
         )
 
 
-def check_engine_memory(serving: ServingSettings, *, on_gpu: bool) -> None:
+def check_engine_memory(models: Sequence[ServingSettings], *, on_gpu: bool) -> None:
     """Raises MachineTooSmall where the replicas cannot fit. A hub model's size is not known."""
+    names = ", ".join(f"{each.most_replicas} x {each.served_name}" for each in models)
+    replicas = sum(each.most_replicas * _replica_bytes(each, on_gpu=on_gpu) for each in models)
+    check_memory(_OTHERS_BYTES + replicas, f"Serving {names}")
+
+
+def _replica_bytes(serving: ServingSettings, *, on_gpu: bool) -> int:
     sizes = [path.stat().st_size for path in weight_files(Path(serving.model).expanduser())]
     if on_gpu:
         # Each rank has one file in memory on its way to the GPU.
-        replica = _REPLICA_BYTES + max(sizes, default=0) * serving.tensor_parallel
-    else:
-        replica = _REPLICA_BYTES + sum(sizes) * 2
-        replica += round((serving.kv_cache_gib or _KV_CACHE_GIB_DEFAULT) * GIB)
-    name = serving.served_name
-    most = serving.most_replicas
-    check_memory(_OTHERS_BYTES + most * replica, f"Serving {most} x {name}")
+        return _REPLICA_BYTES + max(sizes, default=0) * serving.tensor_parallel
+    kv_cache = round((serving.kv_cache_gib or _KV_CACHE_GIB_DEFAULT) * GIB)
+    return _REPLICA_BYTES + sum(sizes) * 2 + kv_cache

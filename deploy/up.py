@@ -73,6 +73,7 @@ class Launcher:
         self._urls = ("", "")
         self._ledger_disk: LedgerDisk | None = None
         self._model = ""
+        self._names = ""
 
     def start(self, console: Console) -> None:
         """Starts everything and asks for the first token."""
@@ -142,7 +143,8 @@ class Launcher:
     def _prepare_model(self) -> bool:
         """Settles which model is served; True when the default model had to be made."""
         self._model = self._plan.settings.model
-        if self._model or os.environ.get("FLOODGATE_UPSTREAM_URL"):
+        others = ("FLOODGATE_MODELS_FILE", "FLOODGATE_UPSTREAM_URL")
+        if self._model or any(os.environ.get(name) for name in others):
             return False
         folder = model.default_model(self._plan.home)
         ready = model.is_ready(folder)
@@ -169,18 +171,19 @@ class Launcher:
 
     def _start_serving(self) -> None:
         flow_url = self._urls[1]
-        serving = self._plan.serving_settings(flow_url, self._model)
+        models = self._plan.models(flow_url, self._model)
         if self._plan.settings.check_memory:
-            on_gpu = serving.accelerator == "gpu" or (serving.accelerator == "auto" and has_gpu())
-            check_engine_memory(serving, on_gpu=on_gpu)
+            kind = models[0].accelerator
+            check_engine_memory(models, on_gpu=kind == "gpu" or (kind == "auto" and has_gpu()))
         child = self._plan.serving_child(
             flow_url, self._model, self._plan.home.run / "phases.jsonl"
         )
         self._supervisor.start(child)
-        self._model = serving.served_name
+        self._model = models[0].served_name
+        self._names = ", ".join(each.served_name for each in models)
 
     def _wait_for_engine(self) -> None:
-        with self._phases.phase(f"Engine with {self._model}"):
+        with self._phases.phase(f"Engine with {self._names}"):
             doing = "starting"
             while True:
                 for doing in self._serving_phases.read():

@@ -80,7 +80,7 @@ def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dic
 def replica_cpus(settings: ServingSettings, cores: int) -> int:
     """Cores that Ray sets aside for a CPU replica when it places it."""
     return threads_per_replica(
-        cores=cores, replicas=settings.most_replicas, threads=settings.cpu_threads
+        cores=cores, replicas=settings.cores_shared_by, threads=settings.cpu_threads
     )
 
 

@@ -5,6 +5,7 @@ Ray's daemons, its workers and vLLM's processes inherit it from the process that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from serving.cores import NOBIND
@@ -17,7 +18,12 @@ RUN_MARK = "FLOODGATE_SERVING_RUN"
 
 
 def run_environment(
-    settings: ServingSettings, *, run_folder: Path, certificates: Certificates, token: str
+    settings: ServingSettings,
+    models: Sequence[ServingSettings],
+    *,
+    run_folder: Path,
+    certificates: Certificates,
+    token: str,
 ) -> dict[str, str]:
     """All variables of one run. `token` is what Ray's own processes show each other."""
     return {
@@ -26,7 +32,7 @@ def run_environment(
         "FLOODGATE_FLOW_URL": settings.flow_url.get_secret_value(),
         **_closed_sockets(certificates, token),
         **_request_path(settings),
-        **_engine(settings),
+        **_engine(settings, models),
         **_quiet(settings),
     }
 
@@ -79,7 +85,7 @@ def _request_path(settings: ServingSettings) -> dict[str, str]:
     }
 
 
-def _engine(settings: ServingSettings) -> dict[str, str]:
+def _engine(settings: ServingSettings, models: Sequence[ServingSettings]) -> dict[str, str]:
     home = settings.home.expanduser()
     environment = {
         # Never vLLM's default, which binds every replica to the same cores; each replica sets
@@ -89,7 +95,7 @@ def _engine(settings: ServingSettings) -> dict[str, str]:
         "VLLM_CACHE_ROOT": str(home / "cache" / "vllm"),
         "TORCHINDUCTOR_CACHE_DIR": str(home / "cache" / "inductor"),
     }
-    if is_local(settings.model):
+    if all(is_local(each.model) for each in models):
         # A folder needs no hub, and looking for one on a closed network takes minutes.
         environment["HF_HUB_OFFLINE"] = "1"
     return environment

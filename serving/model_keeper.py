@@ -28,11 +28,18 @@ class ModelKeeper:
         self._settings = settings
         self._facts: Mapping[str, Any] | None = None
         self._silence = SilenceWatch()
+        self._given_up = False
         self._reader = FlowReader(flow_url, model=model)
         self._publisher = Publisher(ModelStore(flow_url, model=model), self._record)
 
-    def _record(self) -> str:
+    def give_up(self) -> None:
+        """Nobody sees to the model any more: it could not be started."""
+        self._given_up = True
+
+    def _record(self) -> str | None:
         """In the publisher's thread. Raises redis.RedisError."""
+        if self._given_up:
+            return None
         replicas = self._reader.look().replicas
         if running := [each for each in replicas if each["state"] == "running"]:
             self._facts = running[0]

@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serving.engine_config import replica_cpus
@@ -28,12 +28,15 @@ def usable_cores() -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
-def start_ray(settings: ServingSettings, folder: Path, phases: Phases) -> None:
+def start_ray(
+    settings: ServingSettings, models: Sequence[ServingSettings], folder: Path, phases: Phases
+) -> None:
     """Set the environment of the run, start Ray, then Ray Serve without any application."""
     certificates = make_certificates(folder, now=dt.datetime.now(dt.UTC))
     os.environ.update(
         run_environment(
             settings,
+            models,
             run_folder=folder,
             certificates=certificates,
             token=secrets.token_hex(32),
@@ -46,7 +49,7 @@ def start_ray(settings: ServingSettings, folder: Path, phases: Phases) -> None:
     phases.done("imported Ray")
     ray.init(
         address="local",
-        num_cpus=_cpus_of_ray(settings),
+        num_cpus=_cpus_of_ray(models),
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
         log_to_driver=True,
@@ -66,12 +69,13 @@ def start_ray(settings: ServingSettings, folder: Path, phases: Phases) -> None:
     phases.done("started Ray Serve")
 
 
-def _cpus_of_ray(settings: ServingSettings) -> int:
+def _cpus_of_ray(models: Sequence[ServingSettings]) -> int:
     """What Ray deals out when it places replicas; it limits nobody.
 
     Each replica may be there twice: one that drains keeps its share while another starts.
     """
-    return 2 * settings.most_replicas * replica_cpus(settings, len(usable_cores())) + 1
+    cores = len(usable_cores())
+    return 1 + sum(2 * each.most_replicas * replica_cpus(each, cores) for each in models)
 
 
 def stop_ray(phases: Phases) -> None:

@@ -200,7 +200,7 @@ def _template_tokens(tokenizer: Any) -> int:
 
 def _set_cpu_environment(settings: ServingSettings, cores: tuple[int, ...]) -> None:
     """What differs between replicas, or holds on CPU alone; the engine's processes inherit it."""
-    replicas = settings.most_replicas
+    replicas = settings.cores_shared_by
     threads = threads_per_replica(cores=len(cores), replicas=replicas, threads=settings.cpu_threads)
     run_folder = Path(os.environ.get(RUN_MARK) or tempfile.gettempdir())
     workers = settings.tensor_parallel

@@ -13,17 +13,18 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from serving import processes, replica_fleet
-from serving.accelerator import choose_accelerator, gpu_count, vllm_is_cpu_build
 from serving.errors import HostFailed, ServingError
 from serving.model_folder import check_model, engine_folder
 from serving.model_keeper import ModelKeeper
+from serving.models_file import read_models
 from serving.phases import OnPhase, Phases
 from serving.ray_host import start_ray, stop_ray
 from serving.replica_calls import drain_replicas, replica_addresses
+from serving.replica_fleet import Fleet
 from serving.settings import ServingSettings
 from serving.stop_signals import StopRequested, ignore_signals, stop_signals
 
@@ -36,20 +37,18 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     or Ray is lost.
     """
     phases = Phases(on_phase)
-    settings = _with_engine_folder(settings)
-    accelerator = choose_accelerator(
-        settings.accelerator, gpus=gpu_count(), cpu_build=vllm_is_cpu_build()
-    )
+    models = [_with_engine_folder(each) for each in read_models(settings)]
     home = settings.home.expanduser()
     if ended := processes.end_leftovers(home):
         phases.done(f"ended {ended} processes that an earlier run left behind")
     try:
-        with stop_signals(), _run_folder(home) as folder, ModelKeeper(settings) as keeper:
+        with stop_signals(), _run_folder(home) as folder, ExitStack() as keeping:
+            fleets = [Fleet(each, keeping.enter_context(ModelKeeper(each))) for each in models]
             try:
                 with _ray_failures():
-                    start_ray(settings, folder, phases)
-                    replica_fleet.deploy(settings, accelerator, folder, phases)
-                    replica_fleet.watch(settings, keeper, phases)
+                    start_ray(settings, models, folder, phases)
+                    started = replica_fleet.deploy(fleets, folder, phases)
+                    replica_fleet.watch(started, phases)
             finally:
                 _stop(settings, phases)
     except StopRequested:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -39,8 +39,15 @@ class ServingSettings(BaseSettings):
         default="info", description="Least level that is logged."
     )
 
+    models_file: Path | None = Field(
+        default=None,
+        description="YAML file of several models, each with settings of its own; then MODEL and "
+        "MODEL_NAME are not used.",
+    )
     model: str = Field(
-        min_length=1, description="Model to serve: a folder, or a name on the Hugging Face hub."
+        default="",
+        validate_default=True,
+        description="Model to serve: a folder, or a name on the Hugging Face hub.",
     )
     model_name: str | None = Field(
         default=None,
@@ -61,6 +68,12 @@ class ServingSettings(BaseSettings):
         le=256,
         description="Most replicas, among which a machine's cores are shared out; REPLICAS if "
         "empty.",
+    )
+    machine_replicas_max: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most replicas of all models that a machine runs at once, among which its "
+        "cores are shared out; the sum of their REPLICAS_MAX if empty.",
     )
     scale_up_wait_s: float = Field(
         default=20.0,
@@ -172,6 +185,18 @@ class ServingSettings(BaseSettings):
     def most_replicas(self) -> int:
         """Most replicas, however much is asked for; at least one."""
         return max(1, self.replicas) if self.replicas_max is None else self.replicas_max
+
+    @property
+    def cores_shared_by(self) -> int:
+        """How many replicas a machine's cores are shared out among."""
+        return self.machine_replicas_max or self.most_replicas
+
+    @field_validator("model")
+    @classmethod
+    def _some_model_is_named(cls, model: str, others: ValidationInfo) -> str:
+        if not model and others.data.get("models_file") is None:
+            raise ValueError("must name a model, or MODELS_FILE a file of several")
+        return model
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> Self:

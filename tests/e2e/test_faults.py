@@ -30,11 +30,12 @@ LONG = {**CHAT, "max_tokens": 300, "ignore_eos": True, "stream": True}
 # Some seconds of prefill on one core.
 LONG_PROMPT = {
     "model": MODEL,
-    "messages": [{"role": "user", "content": "word " * 6000}],
+    "messages": [{"role": "user", "content": "word " * 3000}],
     "max_tokens": 4,
 }
 PATH = "/v1/chat/completions"
-HANG_S = 10
+# Longer than the longest step: a prefill of 2048 tokens on one busy core.
+HANG_S = 30
 
 
 @pytest.fixture(scope="module")

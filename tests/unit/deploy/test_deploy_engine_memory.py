@@ -40,10 +40,10 @@ def test_weights_count_twice_on_a_processor_and_a_file_a_rank_on_gpus(
 ) -> None:
     for number in (1, 2, 3):
         sparse(tmp_path / f"{number}.{suffix}", number * GIB)
-    check_engine_memory(settings("owner/model", kv_cache_gib=4), on_gpu=False)
-    check_engine_memory(settings(tmp_path, kv_cache_gib=4), on_gpu=False)
-    check_engine_memory(settings("owner/model"), on_gpu=True)
-    check_engine_memory(settings(tmp_path, tensor_parallel=2), on_gpu=True)
+    check_engine_memory([settings("owner/model", kv_cache_gib=4)], on_gpu=False)
+    check_engine_memory([settings(tmp_path, kv_cache_gib=4)], on_gpu=False)
+    check_engine_memory([settings("owner/model")], on_gpu=True)
+    check_engine_memory([settings(tmp_path, tensor_parallel=2)], on_gpu=True)
     assert needed[1] - needed[0] == 12 * GIB
     assert needed[3] - needed[2] == 6 * GIB
 
@@ -51,4 +51,4 @@ def test_weights_count_twice_on_a_processor_and_a_file_a_rank_on_gpus(
 def test_too_little_memory_is_told(tmp_path: Path) -> None:
     sparse(tmp_path / "model.safetensors", 2**43)
     with pytest.raises(MachineTooSmall, match=tmp_path.name):
-        check_engine_memory(settings(tmp_path), on_gpu=False)
+        check_engine_memory([settings(tmp_path)], on_gpu=False)

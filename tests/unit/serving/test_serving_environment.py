@@ -13,6 +13,7 @@ def _environment(settings: ServingSettings) -> dict[str, str]:
     folder = Path("/tmp/floodgate-x")
     return run_environment(
         settings,
+        [settings],
         run_folder=folder,
         certificates=Certificates(folder / "a", folder / "c", folder / "k"),
         token="t" * 64,
