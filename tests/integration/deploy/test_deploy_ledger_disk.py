@@ -222,6 +222,7 @@ async def test_full_disk_ends_the_ledger_and_nothing_acknowledged_is_lost(
                 people.assert_kept_by(state)
                 assert len(state.records("entry")) == len(people.joined), "each of them once"
                 assert [f async for f in check_ledger(ledger)] == []
+        await ledger.close()
 
 
 async def test_guard_command_shuts_a_ledger_of_ones_own_and_opens_it_again(
