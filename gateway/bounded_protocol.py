@@ -45,6 +45,8 @@ class BoundedProtocol(HttpToolsProtocol):
     header_time_s_max: ClassVar[float] = 10.0
     body_time_s_max: ClassVar[float] = 30.0
     write_stall_s_max: ClassVar[float] = 60.0
+    # One server is all that a worker process has, and one that was told to stop goes on no more.
+    _stopping: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,12 +58,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stall: asyncio.TimerHandle | None = None
         self._when_gone: Callable[[], None] | None = None
         self._lost = False
-        self._stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # A connection that says nothing is held no longer than one that says half a header.
         self._set_deadline(self.header_time_s_max)
+        if self._stopping:  # accepted a moment before the server stopped to listen
+            self._close_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -152,7 +155,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server stops; called once for each connection."""
-        self._stopping = True
+        BoundedProtocol._stopping = True
         if self._is_idle:
             self._close_later()
         elif not self.cycle.response_started:

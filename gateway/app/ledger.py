@@ -250,6 +250,8 @@ def tell_waitlist_errors(app: FastAPI) -> None:
 
     async def render(request: Request, error: Exception) -> Response:
         assert isinstance(error, WaitlistError)
+        if error.hint and error.status_code >= 500:  # for whoever can do something about it
+            log.warning("waitlist_refused", code=error.code, hint=error.hint)
         return render_told_error(request, error)
 
     app.add_exception_handler(WaitlistError, render)

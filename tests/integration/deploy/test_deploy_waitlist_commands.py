@@ -198,7 +198,7 @@ async def test_import_and_export_are_killed_midway_and_gone_on_with(
             assert process.poll() is None, process.communicate()
             await asyncio.sleep(0.01)
         process.kill()
-        process.wait()
+        process.communicate()
     done = run("waitlist", "import", "people.csv", "--rejects", "bad.jsonl")
     assert f"{count} rows read, {count - 2} people added, 0 known already" in done.stdout
     assert " rows\n" in done.stderr, "it tells how far it is"
@@ -216,7 +216,7 @@ async def test_import_and_export_are_killed_midway_and_gone_on_with(
             assert process.poll() is None, process.communicate()
             await asyncio.sleep(0.005)
         process.kill()
-        process.wait()
+        process.communicate()
     done = run("waitlist", "export", "out.csv", "--waiting", "--resume")
     assert f"{count - 2} places written" in done.stdout, done.stderr
     with read_people(out) as written:

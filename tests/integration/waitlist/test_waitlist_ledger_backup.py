@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.integration.waitlist.conftest import LedgerState
+from tests.integration.waitlist.conftest import LedgerState, confirmed, join, line_settings
 from tests.redis_server import RedisServer
 from waitlist import redis_keys
 from waitlist.directory import Directory, open_directory
@@ -70,6 +70,38 @@ async def test_what_was_backed_up_comes_back_and_goes_on(
             server.start()
             assert await back.find_key(new.api_key) is not None
     assert not [name for name in names_in(tmp_path) if name.startswith(".")]
+
+
+async def test_line_and_mails_come_back_as_they_were(
+    mailed_line: Directory, ledger_server: RedisServer, flow_server: RedisServer, tmp_path: Path
+) -> None:
+    """Places in their order, pending ones too, and the mails that were to go out."""
+    first = await confirmed(mailed_line, "first@example.com")
+    for name in ("second", "third"):
+        await confirmed(mailed_line, f"{name}@example.com")
+    await join(mailed_line, "pending@example.com")
+    await mailed_line.releases.release(1)
+    before = await mailed_line.overview.line()
+    places = [entry async for entry in mailed_line.exports.waiting()]
+    mails = {mail.mail_id for mail in await mailed_line.outbox.waiting()}
+    assert (before.in_line, before.pending, before.invited, len(mails)) == (3, 1, 1, 5)
+    await back_up_now(ledger_server, tmp_path / "ledger.rdb")
+    await mailed_line.departures.erase(mailed_line.signer.read(first))  # after the backup
+
+    restored = await put_back(tmp_path / "ledger.rdb", tmp_path / "ledger")
+    assert restored.findings == 0
+    with RedisServer.ledger(tmp_path / "ledger") as server:
+        async with open_directory(
+            server.url, flow_server.url, deadline_s=30.0, settings=line_settings()
+        ) as back:
+            assert await back.overview.line() == before
+            assert [entry async for entry in back.exports.waiting()] == places
+            assert {mail.mail_id for mail in await back.outbox.waiting()} == mails
+            # As docs/operations.md warns: who was erased since the backup is back.
+            entry = await back.entries.read(back.signer.read(first).entry_id)
+            assert (entry.state, entry.email) == ("invited", "first@example.com")
+            joined = await join(back, "last@example.com")
+            assert joined.ahead == 3, "behind everybody"
 
 
 async def test_backup_under_use_is_of_one_moment(
