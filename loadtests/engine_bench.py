@@ -20,6 +20,7 @@ from loadtests.machine import load_average
 from loadtests.process import cores_busy, require_tools
 from loadtests.report import Recorder, Table
 from loadtests.settings import BenchSettings
+from loadtests.standing_line import LineSampler
 from loadtests.target import Target
 from loadtests.whole_path import start_whole_path
 
@@ -38,10 +39,12 @@ class EnginePlan:
     rounds: int = 5
     chats: tuple[tuple[int, int], ...] = ((1, 10), (8, 40), (32, 96))
     output_tokens: int = 64
+    # Twice the slots of the one replica, so that as many wait as run: chats at a time, and in all.
+    standing: tuple[int, int] = (64, 160)
 
     def quick(self) -> "EnginePlan":
         """Enough to see that it works, not for figures."""
-        return replace(self, rounds=1, chats=((1, 3), (8, 16), (32, 32)))
+        return replace(self, rounds=1, chats=((1, 3), (8, 16), (32, 32)), standing=(64, 96))
 
 
 def run_engine_bench(plan: EnginePlan, settings: BenchSettings, recorder: Recorder) -> list[Table]:
@@ -62,7 +65,7 @@ def run_engine_bench(plan: EnginePlan, settings: BenchSettings, recorder: Record
         warm_up(pair, model_name, plan)
         recorder.fact("idle_cores_busy", {target.name: idle_cores(target) for target in pair})
         for number in range(plan.rounds):
-            measure_round(pair, model_name, plan, number, recorder)
+            measure_round(pair, model_name, plan, number, recorder, home)
     return tables(recorder)
 
 
@@ -87,9 +90,17 @@ def warm_up(pair: tuple[Target, Target], model_name: str, plan: EnginePlan) -> N
 
 
 def measure_round(
-    pair: tuple[Target, Target], model_name: str, plan: EnginePlan, number: int, recorder: Recorder
+    pair: tuple[Target, Target],
+    model_name: str,
+    plan: EnginePlan,
+    number: int,
+    recorder: Recorder,
+    home: Path,
 ) -> None:
-    """Each concurrency on one, then on the other; who goes first alternates."""
+    """Each concurrency on one, then on the other; who goes first alternates.
+
+    The whole path also with a line in front of it.
+    """
     for target in pair if number % 2 == 0 else reversed(pair):
         (other,) = (one for one in pair if one is not target)
         other.process.pause()
@@ -97,6 +108,8 @@ def measure_round(
             for concurrency, count in plan.chats:
                 texts = prompts(count, seed=1000 * (number + 1) + concurrency)
                 measure(target, model_name, plan, number, concurrency, texts, recorder)
+            if target is pair[1]:
+                measure_standing_line(target, model_name, plan, number, recorder, home)
         finally:
             other.process.resume()
         wait_until_it_chats(other, model_name)
@@ -134,6 +147,18 @@ def measure(
         cores_busy=cores_busy(usage_before, target.process.usage()),
         load_average_before=load_before,
     )
+
+
+def measure_standing_line(
+    target: Target, model_name: str, plan: EnginePlan, number: int, recorder: Recorder, home: Path
+) -> None:
+    """A run with as many in line as there are slots, and what the engine ran meanwhile."""
+    concurrency, count = plan.standing
+    with LineSampler(home) as sampler:
+        texts = prompts(count, seed=1000 * (number + 1) + concurrency)
+        measure(target, model_name, plan, number, concurrency, texts, recorder)
+    line = sampler.found()
+    recorder.runs[-1] |= {"running": line.running, "preemptions": line.preemptions}
 
 
 def wait_until_it_chats(target: Target, model_name: str) -> None:

@@ -10,6 +10,8 @@ TOKENS_RATIO_MIN = 0.95
 ADDED_TTFT_P50_MS_MAX = 10.0
 ADDED_TTFT_CONCURRENCIES = (1, 8)
 FIRST_TOKEN_S_MAX = 75.0
+STANDING_TOKENS_RATIO_MIN = 0.97
+STANDING_RUNNING_SHARE_MIN = 0.95
 
 Run = dict[str, Any]
 
@@ -20,6 +22,7 @@ def tables(recorder: Recorder) -> list[Table]:
     return [
         throughput_table(recorder.runs, bare, whole),
         first_token_table(recorder.runs, bare, whole),
+        standing_line_table(recorder.runs, bare, whole),
         start_table(recorder.facts["start"]),
     ]
 
@@ -27,7 +30,7 @@ def tables(recorder: Recorder) -> list[Table]:
 def throughput_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
     """Tokens/s of both, and the median over rounds of their ratio."""
     rows = []
-    for concurrency in concurrencies(runs):
+    for concurrency in shared_concurrencies(runs, bare):
         base = figures(runs, bare, concurrency, "tokens_per_s")
         own = figures(runs, whole, concurrency, "tokens_per_s")
         ratios = [mine / bares for mine, bares in zip(own, base, strict=True)]
@@ -51,7 +54,7 @@ def throughput_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
 def first_token_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
     """Time to first token of both, over the chats of all rounds together."""
     rows = []
-    for concurrency in concurrencies(runs):
+    for concurrency in shared_concurrencies(runs, bare):
         base, own = (all_ttft_ms(runs, name, concurrency) for name in (bare, whole))
         added_ms = percentile(own, 50) - percentile(base, 50)
         is_goal = concurrency in ADDED_TTFT_CONCURRENCIES
@@ -68,6 +71,39 @@ def first_token_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
     return Table(
         "Whole path against bare vLLM, time to first token (ms): p50 / p99 of all chats",
         ("concurrency", bare, whole, "added at p50", "goal", "verdict"),
+        rows,
+    )
+
+
+def standing_line_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
+    """The engine behind a line against bare vLLM at the concurrency that suits it best."""
+    standing = max(int(run["concurrency"]) for run in runs)
+    levels = concurrencies([run for run in runs if run["target"] == bare])
+    best = max(levels, key=lambda level: median(figures(runs, bare, level, "tokens_per_s")))
+    base = figures(runs, bare, best, "tokens_per_s")
+    own = figures(runs, whole, standing, "tokens_per_s")
+    ratios = [mine / bares for mine, bares in zip(own, base, strict=True)]
+    chosen = [run for run in runs if "running" in run]
+    shares = [sum(run["running"]) / len(run["running"]) / best for run in chosen]
+    preemptions = [float(run["preemptions"]) for run in chosen]
+    rows = [
+        (
+            "tokens/s over those of bare vLLM at its best",
+            f"≥ {STANDING_TOKENS_RATIO_MIN}",
+            spread(ratios, 3),
+            verdict(median(ratios), at_least=STANDING_TOKENS_RATIO_MIN),
+        ),
+        (
+            "running requests over that concurrency, mean",
+            f"≥ {STANDING_RUNNING_SHARE_MIN}",
+            spread(shares, 3),
+            verdict(median(shares), at_least=STANDING_RUNNING_SHARE_MIN),
+        ),
+        ("preemptions", "≈ 0", spread(preemptions, 0), ""),
+    ]
+    return Table(
+        f"Under a standing line: {standing} chats at once; bare vLLM at its best, {best}",
+        ("figure", "goal", "median (range) of the rounds", "verdict"),
         rows,
     )
 
@@ -91,6 +127,11 @@ def start_table(start: dict[str, Any]) -> Table:
 def concurrencies(runs: Sequence[Run]) -> list[int]:
     """Every concurrency that was measured, ascending."""
     return sorted({int(run["concurrency"]) for run in runs})
+
+
+def shared_concurrencies(runs: Sequence[Run], bare: str) -> list[int]:
+    """Those that bare vLLM was measured at too: all but the standing line's."""
+    return concurrencies([run for run in runs if run["target"] == bare])
 
 
 def figures(runs: Sequence[Run], target: str, concurrency: int, name: str) -> list[float]:
