@@ -76,11 +76,24 @@ def test_tokens_are_compared_within_a_round(recorder: Recorder) -> None:
                 tokens_per_s=share * speed,
                 ttft_ms=[ttft_ms, ttft_ms + 1],
             )
-    throughput, first_token, start = engine_tables.tables(recorder)
+        line = {"running": [32, 31, 30], "preemptions": 0}
+        more = {"concurrency": 64, "tokens_per_s": 2.45 * speed, "ttft_ms": [900.0], **line}
+        recorder.add(target="whole", round=number, **more)
+        at_best = {"concurrency": 32, "ttft_ms": [1.0]}
+        recorder.add(target="bare", round=number, tokens_per_s=2.5 * speed, **at_best)
+        recorder.add(target="whole", round=number, tokens_per_s=1.0, **at_best)
+    throughput, first_token, standing, start = engine_tables.tables(recorder)
     assert throughput.rows[0][3] == "0.960 (0.960 to 0.960)"
     assert throughput.rows[0][5] == "met"
     assert first_token.rows[0][3] == "+12.0"
     assert first_token.rows[0][5] == "missed"
+    assert [row[0] for row in throughput.rows] == ["8", "32"], "bare vLLM had no line"
+    assert "64 chats at once" in standing.title
+    assert [row[2:] for row in standing.rows] == [
+        ("0.980 (0.980 to 0.980)", "met"),
+        ("0.969 (0.969 to 0.969)", "met"),
+        ("0 (0 to 0)", ""),
+    ]
     assert start.rows[-1][3] == "missed"
 
 
