@@ -28,7 +28,10 @@ BATCH = 4000
 
 def port_that_lets_people_in(url: str) -> int:
     """The client's port of the first step of letting in; waits for it."""
-    with redis.Redis.from_url(url, decode_responses=True) as client, client.monitor() as monitor:
+    with (
+        redis.Redis.from_url(url, decode_responses=True, socket_timeout=120.0) as client,
+        client.monitor() as monitor,
+    ):
         for seen in monitor.listen():
             if seen["command"].startswith("EVALSHA") and _SHAS["release"] in seen["command"]:
                 return int(seen["client_port"])
