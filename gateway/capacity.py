@@ -15,7 +15,12 @@ from gateway import redis_keys
 from gateway.errors import EngineUnreachable, FlowUnavailable
 from gateway.pools import Pool, PoolView
 from gateway.redis_client import FlowRedis
-from gateway.replica_record import Replica, parse_record, parse_replicas_wanted
+from gateway.replica_record import (
+    Replica,
+    parse_adapters,
+    parse_record,
+    parse_replicas_wanted,
+)
 from gateway.upstream import Upstream
 
 log = structlog.get_logger(__name__)
@@ -73,7 +78,7 @@ class FlowCapacity:
             self._last_filled_at = now
         elif now - self._last_filled_at < _EMPTY_FLOW_GRACE_S:
             return
-        self.view = PoolView(by_model)
+        self.view = PoolView.of(by_model)
         if not self.engine_answered:
             await self._probe()
 
@@ -84,7 +89,12 @@ class FlowCapacity:
             (redis_keys.replica_record_prefix(model),),
         )
         replicas = tuple(replica for text in texts if (replica := parse_record(text)) is not None)
-        return Pool(model, replicas, parse_replicas_wanted(own))
+        adapters = parse_adapters(own)
+        if adapters is None:
+            # A model whose serving is dead stays known for a while, and its adapters with it.
+            before = self.view.by_model.get(model)
+            adapters = before.adapters if before else frozenset()
+        return Pool(model, replicas, parse_replicas_wanted(own), adapters)
 
     async def _probe(self) -> None:
         for pool in self.view.pools():

@@ -23,12 +23,14 @@ class Pool:
 
     `name` is the tag of the pool's keys on the flow Redis. `endpoints` empty means that the
     engine decides itself what it can do. `replicas_wanted` is None where nobody keeps replicas for
-    it: its serving is dead, or it is somebody else's server.
+    it: its serving is dead, or it is somebody else's server. `adapters_wanted` is what its replicas
+    are to serve beside the model.
     """
 
     name: str
     replicas: tuple[Replica, ...] = ()
     replicas_wanted: int | None = None
+    adapters_wanted: frozenset[str] = frozenset()
 
     @property
     def state(self) -> PoolState:
@@ -45,6 +47,13 @@ class Pool:
         return tuple(r for r in self.replicas if r.state == "running" and r.slots > 0)
 
     @property
+    def adapters(self) -> frozenset[str]:
+        """Those that every running replica has, so that any slot will do; while none runs, those
+        that are to be served."""
+        names = [replica.adapters for replica in self.running]
+        return frozenset.intersection(*names) if names else self.adapters_wanted
+
+    @property
     def context_tokens_max(self) -> int | None:
         """What each replica can take, prompt and answer together; None where none says."""
         lengths = [r.context_tokens_max for r in self.replicas if r.context_tokens_max]
@@ -58,9 +67,18 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """Model name -> pool. Replaced as a whole by whoever watches capacity."""
+    """Model name -> pool, with adapters as models of their own that share their base's pool.
+
+    Replaced as a whole by whoever watches capacity.
+    """
 
     by_model: Mapping[str, Pool] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, by_model: Mapping[str, Pool]) -> "PoolView":
+        """With the adapters of each model; a model's name goes before an adapter's."""
+        adapters = {name: pool for pool in by_model.values() for name in pool.adapters}
+        return cls({**adapters, **by_model})
 
     def pools(self) -> tuple[Pool, ...]:
         return tuple({pool.name: pool for pool in self.by_model.values()}.values())

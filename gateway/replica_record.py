@@ -36,6 +36,8 @@ class Replica(BaseModel):
     tokenizer: str = ""
     # What the chat template puts around one empty message.
     template_tokens: int = Field(0, ge=0)
+    # LoRA adapters that are served beside the model, in the same slots.
+    adapters: frozenset[str] = frozenset()
     engine: EngineState = EngineState()
 
     @model_validator(mode="after")
@@ -50,12 +52,21 @@ class _Model(BaseModel):
 
     version: Literal[1]
     replicas_wanted: int = Field(ge=0)
+    adapters: frozenset[str] = frozenset()
 
 
 def parse_replicas_wanted(text: str) -> int | None:
     """How many replicas a model is to have; None when nobody says so (any more)."""
     try:
         return _Model.model_validate_json(text).replicas_wanted
+    except ValidationError:
+        return None
+
+
+def parse_adapters(text: str) -> frozenset[str] | None:
+    """The adapters that a model's replicas are to have; None when nobody says so (any more)."""
+    try:
+        return _Model.model_validate_json(text).adapters
     except ValidationError:
         return None
 

@@ -5,19 +5,20 @@ A replica, version 1:
     {"version": 1, "model": "smollm2", "replica_id": "rilzilrt",
      "url": "http://127.0.0.1:30000", "state": "running", "slots": 32,
      "context_tokens_max": 8192, "endpoints": ["chat/completions", ...],
-     "tokenizer": "/models/smollm2", "template_tokens": 34,
+     "tokenizer": "/models/smollm2", "template_tokens": 34, "adapters": [],
      "engine": {"running": 0, "waiting": 0, "kv_use": 0.0, "preemptions": 0,
                 "generation_tokens": 0, "prompt_tokens": 0},
      "published_at_ms": 1790000000000}
 
 `url` is empty while the state is "starting"; `tokenizer` is a folder on the replica's machine, or
 empty; `template_tokens` is what the chat template puts around one empty message (a default
-instruction may be a thousand tokens long), 0 where it is not known. Counters count since the
+instruction may be a thousand tokens long), 0 where it is not known; `adapters` are the names of
+LoRA adapters that are served beside the model, in the same slots. Counters count since the
 replica started; `kv_use` is the used share of the KV cache, 0 to 1.
 
 A model, version 1, by which one that is scaled to zero is told from one whose serving is dead:
 
-    {"version": 1, "replicas_wanted": 2}
+    {"version": 1, "replicas_wanted": 2, "adapters": []}
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class ReplicaFacts:
     endpoints: tuple[str, ...]
     tokenizer: str = ""
     template_tokens: int = 0
+    adapters: tuple[str, ...] = ()
 
 
 def record_json(
@@ -82,16 +84,21 @@ def record_json(
         "endpoints": list(facts.endpoints),
         "tokenizer": facts.tokenizer,
         "template_tokens": facts.template_tokens,
+        "adapters": list(facts.adapters),
         "engine": asdict(load),
         "published_at_ms": published_at_ms,
     }
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
 
-def model_record_json(*, replicas_wanted: int) -> str:
+def model_record_json(*, replicas_wanted: int, adapters: tuple[str, ...] = ()) -> str:
     """The model's record as compact JSON."""
-    record = {"version": RECORD_VERSION, "replicas_wanted": replicas_wanted}
-    return json.dumps(record, separators=(",", ":"))
+    record = {
+        "version": RECORD_VERSION,
+        "replicas_wanted": replicas_wanted,
+        "adapters": list(adapters),
+    }
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
 
 def endpoints_of(tasks: Collection[str], *, has_chat_template: bool) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ class Replica:
             context_tokens_max=settings.context_tokens_max or 0,
             endpoints=(),
             tokenizer=tokenizer_folder(settings.model),
+            adapters=tuple(settings.lora_modules),
         )
         store = RecordStore(
             settings.flow_url.get_secret_value(),

@@ -27,6 +27,7 @@ from serving.accelerator import Accelerator, choose_accelerator, gpu_count, vllm
 from serving.engine_config import deployment_options
 from serving.environment import run_environment
 from serving.errors import HostFailed, ServingError, StartFailed, StartTimedOut
+from serving.lora_adapters import check_adapters
 from serving.model_folder import check_model, engine_folder
 from serving.publisher import ModelStore, Publisher
 from serving.record import model_record_json
@@ -79,6 +80,7 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
 def _with_engine_folder(settings: ServingSettings) -> ServingSettings:
     """The settings with the folder that the engine reads, under the name that clients know."""
     check_model(settings.model)
+    check_adapters(settings.lora_modules, served_name=settings.served_name)
     folder = engine_folder(settings.model, settings.home.expanduser().absolute())
     return settings.model_copy(update={"model": folder, "model_name": settings.served_name})
 
@@ -114,7 +116,9 @@ def _run_folder(home: Path) -> Iterator[Path]:
 def _model_record(settings: ServingSettings) -> Iterator[None]:
     """While it holds, the gateway knows that somebody sees to the model's replicas."""
     store = ModelStore(settings.flow_url.get_secret_value(), model=settings.served_name)
-    record = model_record_json(replicas_wanted=settings.replicas)
+    record = model_record_json(
+        replicas_wanted=settings.replicas, adapters=tuple(settings.lora_modules)
+    )
     publisher = Publisher(store, lambda: record)
     publisher.start()
     try:
