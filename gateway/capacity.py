@@ -77,7 +77,7 @@ class FlowCapacity:
             self._last_filled_at = now
         elif now - self._last_filled_at < _EMPTY_FLOW_GRACE_S:
             return
-        self.view = PoolView(by_model)
+        self.view = PoolView.of(by_model)
         self._give_up_silent(now)
         if not self.engine_answered:
             await self._probe()
@@ -97,7 +97,12 @@ class FlowCapacity:
             (redis_keys.replica_record_prefix(model),),
         )
         replicas = tuple(replica for text in texts if (replica := parse_record(text)) is not None)
-        return Pool(model, replicas, parse_model(own))
+        keeper, before = parse_model(own), self.view.by_model.get(model)
+        if keeper is not None:
+            adapters = keeper.adapters
+        else:  # a model whose serving is dead stays known for a while, and its adapters with it
+            adapters = before.adapters if before else frozenset()
+        return Pool(model, replicas, keeper, adapters)
 
     async def _probe(self) -> None:
         for pool in self.view.pools():

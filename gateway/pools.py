@@ -23,12 +23,14 @@ class Pool:
 
     `name` is the tag of the pool's keys on the flow Redis. `endpoints` empty means that the
     engine decides itself what it can do. `keeper` is what whoever keeps its replicas says, None
-    where nobody does: its serving is dead, or it is somebody else's server.
+    where nobody does: its serving is dead, or it is somebody else's server. `adapters_known` is
+    what its replicas are to serve beside the model.
     """
 
     name: str
     replicas: tuple[Replica, ...] = ()
     keeper: ModelRecord | None = None
+    adapters_known: frozenset[str] = frozenset()
 
     @property
     def state(self) -> PoolState:
@@ -48,6 +50,13 @@ class Pool:
     @property
     def running(self) -> tuple[Replica, ...]:
         return tuple(r for r in self.replicas if r.state == "running" and r.slots > 0)
+
+    @property
+    def adapters(self) -> frozenset[str]:
+        """Those that every running replica has, so that any slot will do; while none runs, those
+        that are to be served."""
+        names = [replica.adapters for replica in self.running]
+        return frozenset.intersection(*names) if names else self.adapters_known
 
     @property
     def context_tokens_max(self) -> int | None:
@@ -78,9 +87,18 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """Model name -> pool. Replaced as a whole by whoever watches capacity."""
+    """Model name -> pool, with adapters as models of their own that share their base's pool.
+
+    Replaced as a whole by whoever watches capacity.
+    """
 
     by_model: Mapping[str, Pool] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, by_model: Mapping[str, Pool]) -> "PoolView":
+        """With the adapters of each model; a model's name goes before an adapter's."""
+        adapters = {name: pool for pool in by_model.values() for name in pool.adapters}
+        return cls({**adapters, **by_model})
 
     def pools(self) -> tuple[Pool, ...]:
         return tuple({pool.name: pool for pool in self.by_model.values()}.values())

@@ -36,6 +36,8 @@ class Replica(BaseModel):
     tokenizer: str = ""
     # What the chat template puts around one empty message.
     template_tokens: int = Field(0, ge=0)
+    # LoRA adapters that are served beside the model, in the same slots.
+    adapters: frozenset[str] = frozenset()
     engine: EngineState = EngineState()
 
     @property
@@ -62,6 +64,7 @@ class ModelRecord(BaseModel):
     endpoints: frozenset[str] = frozenset()
     tokenizer: str = ""
     template_tokens: int = Field(0, ge=0)
+    adapters: frozenset[str] = frozenset()
 
 
 def parse_model(text: str) -> ModelRecord | None:

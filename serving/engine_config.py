@@ -7,6 +7,7 @@ from typing import Any
 
 from serving.accelerator import Accelerator
 from serving.cores import threads_per_replica
+from serving.lora_adapters import adapter_arguments
 from serving.model_folder import is_local
 from serving.settings import ServingSettings
 from serving.slot_rule import SlotBounds
@@ -74,7 +75,7 @@ def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dic
         arguments["enable_auto_tool_choice"] = True
         # Who asks for no call must not have the model offered the tools.
         arguments["exclude_tools_when_tool_choice_none"] = True
-    return arguments | settings.engine_args
+    return arguments | adapter_arguments(settings.lora_modules) | settings.engine_args
 
 
 def replica_cpus(settings: ServingSettings, cores: int) -> int:

@@ -50,6 +50,7 @@ class ModelKeeper:
         return model_record_json(
             replicas_wanted=self.wanted,
             replicas_max=self._settings.most_replicas,
+            adapters=tuple(self._settings.lora_modules),
             facts=self._facts,
         )
 

@@ -38,6 +38,7 @@ _OF_A_MODEL = frozenset(
         "replica_slots_min",
         "replica_slots_max",
         "kv_cache_gib",
+        "lora_modules",
         "gpu_memory_utilization",
         "engine_eager",
         "tensor_parallel",

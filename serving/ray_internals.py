@@ -12,6 +12,7 @@ from ray._common.tls_utils import add_port_to_grpc_server
 from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackConfig
 from ray.serve._private import replica as ray_replica
 from ray.serve.llm import LLMConfig, LLMServer
+from vllm.entrypoints.openai.models.protocol import LoRAModulePath
 
 from serving.processes import kill_family
 
@@ -39,6 +40,10 @@ class _Server(LLMServer):  # type: ignore[misc]
 
 async def start_engine(llm_config_arguments: dict[str, Any]) -> Any:
     """A started ray.serve.llm.LLMServer. Raises what vLLM raises."""
+    modules = llm_config_arguments["engine_kwargs"].get("lora_modules")
+    if modules:
+        # Ray hands it on as vLLM's command line would have parsed it.
+        modules[:] = [LoRAModulePath(**module) for module in modules]
     llm_config = LLMConfig(
         **llm_config_arguments,
         callback_config=CallbackConfig(callback_class=SkipNodeInitialization),

@@ -5,22 +5,24 @@ A replica, version 1:
     {"version": 1, "model": "smollm2", "replica_id": "rilzilrt",
      "url": "http://127.0.0.1:30000", "state": "running", "slots": 32,
      "context_tokens_max": 8192, "endpoints": ["chat/completions", ...],
-     "tokenizer": "/models/smollm2", "template_tokens": 34,
+     "tokenizer": "/models/smollm2", "template_tokens": 34, "adapters": [],
      "engine": {"running": 0, "waiting": 0, "kv_use": 0.0, "preemptions": 0,
                 "generation_tokens": 0, "prompt_tokens": 0},
      "published_at_ms": 1790000000000}
 
 `url` is empty while the state is "starting"; `tokenizer` is a folder on the replica's machine, or
 empty; `template_tokens` is what the chat template puts around one empty message (a default
-instruction may be a thousand tokens long), 0 where it is not known.
+instruction may be a thousand tokens long), 0 where it is not known; `adapters` are the names of
+LoRA adapters that are served beside the model, in the same slots.
 
 `slots` is what the replica offers now. Counters count since the replica started; `kv_use` is the
 used share of the KV cache, 0 to 1.
 
 A model, version 1, by which one that is scaled to zero is told from one whose serving is dead:
 
-    {"version": 1, "replicas_wanted": 2, "replicas_max": 4, "context_tokens_max": 8192,
-     "endpoints": ["chat/completions", ...], "tokenizer": "/models/smollm2", "template_tokens": 34}
+    {"version": 1, "replicas_wanted": 2, "replicas_max": 4, "adapters": [],
+     "context_tokens_max": 8192, "endpoints": ["chat/completions", ...],
+     "tokenizer": "/models/smollm2", "template_tokens": 34}
 
 The last four are what its replicas said of themselves last, for as long as there are none.
 """
@@ -64,6 +66,7 @@ class ReplicaFacts:
     endpoints: tuple[str, ...]
     tokenizer: str = ""
     template_tokens: int = 0
+    adapters: tuple[str, ...] = ()
 
 
 def record_json(
@@ -87,6 +90,7 @@ def record_json(
         "endpoints": list(facts.endpoints),
         "tokenizer": facts.tokenizer,
         "template_tokens": facts.template_tokens,
+        "adapters": list(facts.adapters),
         "engine": asdict(load),
         "published_at_ms": published_at_ms,
     }
@@ -98,16 +102,21 @@ MODEL_FACTS = ("context_tokens_max", "endpoints", "tokenizer", "template_tokens"
 
 
 def model_record_json(
-    *, replicas_wanted: int, replicas_max: int, facts: Mapping[str, Any] | None = None
+    *,
+    replicas_wanted: int,
+    replicas_max: int,
+    adapters: tuple[str, ...] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> str:
     """The model's record as compact JSON. `facts`: a replica's record, or part of one."""
     record = {
         "version": RECORD_VERSION,
         "replicas_wanted": replicas_wanted,
         "replicas_max": replicas_max,
+        "adapters": list(adapters),
         **{name: facts[name] for name in MODEL_FACTS if facts and name in facts},
     }
-    return json.dumps(record, separators=(",", ":"))
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
 
 def endpoints_of(tasks: Collection[str], *, has_chat_template: bool) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ class Replica:
             context_tokens_max=settings.context_tokens_max or 0,
             endpoints=(),
             tokenizer=tokenizer_folder(settings.model),
+            adapters=tuple(settings.lora_modules),
         )
         self._slots = SlotRule(slot_bounds(settings, accelerator), slots_of(settings, accelerator))
         self._watch: EngineWatch | None = None

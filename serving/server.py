@@ -18,6 +18,7 @@ from pathlib import Path
 
 from serving import processes, replica_fleet
 from serving.errors import HostFailed, ServingError
+from serving.lora_adapters import check_adapters
 from serving.model_folder import check_model, engine_folder
 from serving.model_keeper import ModelKeeper
 from serving.models_file import read_models
@@ -58,6 +59,7 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
 def _with_engine_folder(settings: ServingSettings) -> ServingSettings:
     """The settings with the folder that the engine reads, under the name that clients know."""
     check_model(settings.model)
+    check_adapters(settings.lora_modules, served_name=settings.served_name)
     folder = engine_folder(settings.model, settings.home.expanduser().absolute())
     return settings.model_copy(update={"model": folder, "model_name": settings.served_name})
 

@@ -140,6 +140,10 @@ class ServingSettings(BaseSettings):
     tool_call_parser: str | None = Field(
         default=None, description="vLLM's parser of the model's tool calls, for example hermes."
     )
+    lora_modules: dict[str, str] = Field(
+        default_factory=dict,
+        description="LoRA adapters to serve beside the model, as a JSON object of name and folder.",
+    )
     engine_args: dict[str, Any] = Field(
         default_factory=dict,
         description="Further vLLM engine arguments as a JSON object; they win over our own.",

@@ -140,7 +140,7 @@ async def _lifespan(
         )
         engine_endpoints.update((e.path, EngineEndpoint(e, gate)) for e in ENDPOINTS)
         _mount(app, settings, gate, capacity, readiness, engine_endpoints)
-        app.include_router(ledger.routes(lambda: capacity.view.by_model))
+        app.include_router(ledger.routes(lambda: [pool.name for pool in capacity.view.pools()]))
         for name, work in (
             ("capacity", capacity.watch()),
             ("lines", admission.serve_lines()),

@@ -23,6 +23,7 @@ FACTS = ReplicaFacts(
     endpoints=endpoints_of({"generate"}, has_chat_template=True),
     tokenizer="/models/smollm2",
     template_tokens=34,
+    adapters=("poet", "诗人"),
 )
 
 
@@ -44,16 +45,18 @@ def test_the_gateway_reads_what_a_replica_writes(state: ReplicaState, url: str) 
     assert (replica.model, replica.replica_id) == (FACTS.model, FACTS.replica_id)
     assert (replica.slots, replica.context_tokens_max) == (32, 8192)
     assert (replica.tokenizer, replica.template_tokens) == ("/models/smollm2", 34)
+    assert replica.adapters == {"poet", "诗人"}
     assert replica.endpoints == {"chat/completions", "completions", "responses", "messages"}
     assert (replica.engine.running, replica.engine.waiting, replica.engine.kv_use) == (3, 1, 0.25)
 
 
-def test_a_record_without_a_tokenizer_is_read_as_before() -> None:
+def test_a_record_without_a_tokenizer_or_adapters_is_read_as_before() -> None:
     record = json.loads(published("running", "http://127.0.0.1:30000"))
-    del record["tokenizer"]
+    del record["tokenizer"], record["adapters"]
     replica = parse_record(json.dumps(record))
     assert replica is not None
     assert replica.tokenizer == ""
+    assert replica.adapters == frozenset()
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 64])
@@ -70,6 +73,18 @@ def test_the_gateway_reads_what_a_model_is_while_it_has_no_replica() -> None:
     assert model is not None
     assert (model.context_tokens_max, model.template_tokens) == (8192, 34)
     assert (model.tokenizer, model.endpoints) == ("/models/smollm2", set(FACTS.endpoints))
+
+
+def test_the_gateway_reads_which_adapters_a_model_is_to_have() -> None:
+    asleep = model_record_json(replicas_wanted=0, replicas_max=1, adapters=("poet", "诗人"))
+    for text, adapters in (
+        (asleep, {"poet", "诗人"}),
+        (model_record_json(replicas_wanted=0, replicas_max=1), frozenset()),
+        ('{"version": 1, "replicas_wanted": 0}', frozenset()),
+    ):
+        model = parse_model(text)
+        assert model is not None
+        assert model.adapters == adapters
 
 
 def test_a_running_replica_without_an_address_is_not_believed() -> None:

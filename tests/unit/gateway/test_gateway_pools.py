@@ -120,3 +120,31 @@ def test_a_known_model_without_replicas_is_found_and_before_any_model_it_is_503(
     assert PoolView({"m": Pool("m")}).pool_for("m", "chat/completions").running == ()
     with pytest.raises(Unavailable):
         PoolView().pool_for("m", "chat/completions")
+
+
+def with_adapters(*names: str, **changes: object) -> Replica:
+    return replica(adapters=names, **changes)
+
+
+def test_an_adapter_is_a_model_that_shares_its_bases_pool() -> None:
+    pool = Pool("m", (with_adapters("poet", "cook"),))
+    view = PoolView.of({"m": pool})
+    assert sorted(view.by_model) == ["cook", "m", "poet"]
+    assert view.pools() == (pool,)
+    assert view.pool_for("poet", "chat/completions") is pool
+
+
+def test_an_adapter_is_served_once_every_running_replica_has_it() -> None:
+    first, second = with_adapters("old", "new"), with_adapters("old", replica_id="r2")
+    other = with_adapters("new", replica_id="r3", state="draining")
+    assert Pool("m", (first, second, other)).adapters == {"old"}
+
+
+def test_the_adapters_of_a_model_that_sleeps_can_be_asked_for() -> None:
+    sleeping = Pool("m", (), ModelRecord(replicas_wanted=0), frozenset({"poet"}))
+    assert PoolView.of({"m": sleeping}).by_model["poet"].state == "scaled_to_zero"
+
+
+def test_a_models_name_goes_before_an_adapters() -> None:
+    first, second = Pool("m", (with_adapters("other"),)), Pool("other", (replica(),))
+    assert PoolView.of({"m": first, "other": second}).by_model["other"] is second

@@ -1,5 +1,6 @@
 """Settings as the launcher would make them, and the source of the installed Ray and vLLM."""
 
+import json
 import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -53,5 +54,24 @@ def write_torch_file() -> Callable[[Path, str, bytes], None]:
     def write(path: Path, entry: str, content: bytes) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(entry, content)
+
+    return write
+
+
+@pytest.fixture
+def write_adapter(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the folder of a LoRA adapter as PEFT does, with one small tensor; gives the folder."""
+
+    def write(name: str, **config: object) -> Path:
+        folder = tmp_path / "adapters" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        written = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, **config}
+        (folder / "adapter_config.json").write_text(json.dumps(written))
+        tensor = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+        header = json.dumps({"lora_A.weight": tensor}).encode()
+        (folder / "adapter_model.safetensors").write_bytes(
+            len(header).to_bytes(8, "little") + header + bytes(4)
+        )
+        return folder
 
     return write

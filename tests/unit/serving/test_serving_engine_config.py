@@ -1,5 +1,7 @@
 """From settings to vLLM's and Ray Serve's arguments."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from serving.engine_config import (
 )
 from serving.settings import ServingSettings
 from serving.slot_rule import SlotBounds
+
+WriteAdapter = Callable[..., Path]
 
 
 def _with(settings: ServingSettings, **changes: Any) -> ServingSettings:
@@ -55,6 +59,25 @@ def test_optional_arguments_are_left_to_vllm(settings: ServingSettings) -> None:
     assert arguments["max_model_len"] == 1024
     assert arguments["tool_call_parser"] == "hermes"
     assert arguments["enable_auto_tool_choice"]
+
+
+def test_adapters_are_vllms_own_with_room_for_the_largest(
+    settings: ServingSettings, write_adapter: WriteAdapter
+) -> None:
+    assert "enable_lora" not in engine_arguments(settings, "cpu")
+    modules = {"poet": str(write_adapter("a", r=8)), "cook": str(write_adapter("b", r=9))}
+    arguments = engine_arguments(_with(settings, lora_modules=modules), "cpu")
+    assert arguments["enable_lora"]
+    assert (arguments["max_loras"], arguments["max_lora_rank"]) == (2, 16)
+    assert arguments["lora_modules"] == [{"name": n, "path": path} for n, path in modules.items()]
+
+
+def test_no_more_than_eight_adapters_take_part_in_a_batch(
+    settings: ServingSettings, write_adapter: WriteAdapter
+) -> None:
+    modules = {f"adapter{number}": str(write_adapter("a", r=4)) for number in range(9)}
+    arguments = engine_arguments(_with(settings, lora_modules=modules), "gpu")
+    assert (arguments["max_loras"], arguments["max_cpu_loras"]) == (8, 9)
 
 
 def test_the_operators_arguments_win(settings: ServingSettings) -> None:

@@ -14,6 +14,7 @@ FACTS = ReplicaFacts(
     endpoints=("chat/completions", "completions"),
     tokenizer="/models/smollm2",
     template_tokens=34,
+    adapters=("poet",),
 )
 
 
@@ -37,6 +38,7 @@ def test_the_whole_record() -> None:
         "endpoints": ["chat/completions", "completions"],
         "tokenizer": "/models/smollm2",
         "template_tokens": 34,
+        "adapters": ["poet"],
         "engine": {
             "running": 3,
             "waiting": 1,
