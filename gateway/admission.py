@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import structlog
 
@@ -25,12 +24,14 @@ from gateway.errors import (
 )
 from gateway.fairness import FairnessGauge
 from gateway.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
+from gateway.line_terms import AccountView, LineBounds
 from gateway.metrics import SLOTS_CAPACITY, SLOTS_HELD, SLOTS_WITHOUT_WORK
-from gateway.pool_line import AccountView, LineBounds, PoolLine
+from gateway.pool_line import PoolLine
 from gateway.pools import Pool, PoolState
 from gateway.redis_channel import FlowChannel
 from gateway.redis_client import FlowRedis
 from gateway.replica_record import Replica
+from gateway.slot import LineLoad, Slot
 from gateway.ticket import Granted, Place, SlotAsk, Ticket
 
 log = structlog.get_logger(__name__)
@@ -45,23 +46,6 @@ _NO_CAPACITY = {
     PoolState.SCALED_TO_ZERO: "The model had been put to sleep, and no replica has come up yet.",
     PoolState.DEAD: "Nothing serves this model at the moment.",
 }
-
-
-class Slot(NamedTuple):
-    """A slot on one replica, held until it is released."""
-
-    pool: str
-    account_id: str
-    replica: Replica
-    granted_at: float  # when this worker learned of it, time.perf_counter
-
-
-class LineLoad(NamedTuple):
-    """All lines together. `wait_s`: how long who comes now waits (p50); 0 where nobody does."""
-
-    capacity_slots: int
-    demand_slots: int
-    wait_s: float
 
 
 class Admission:

@@ -9,7 +9,6 @@ from typing import Any
 
 import structlog
 
-from gateway.admission import Slot
 from gateway.endpoints import Endpoint
 from gateway.errors import (
     ApiError,
@@ -28,6 +27,7 @@ from gateway.metrics import ENGINE_FAULTS, labelled
 from gateway.pools import Pool
 from gateway.relay import Relay
 from gateway.reservation import Reservation
+from gateway.slot import Slot
 from gateway.ticket import SlotAsk
 from gateway.usage import Usage
 

@@ -11,14 +11,15 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import structlog
 
-from gateway import local_share, redis_keys
+from gateway import redis_keys
 from gateway.drain_rate import DrainRate
 from gateway.errors import RETRY_AFTER_S_MAX, AccountQueueFull, ApiError, FlowUnavailable, QueueFull
 from gateway.held_slots import HeldSlots
+from gateway.line_terms import AccountView, LineBounds, kept_ms
+from gateway.local_service import LocalService
 from gateway.metrics import FLOW_FALLBACKS
 from gateway.redis_client import FlowRedis
 from gateway.replica_record import Replica
@@ -31,30 +32,9 @@ log = structlog.get_logger(__name__)
 LEASE_MS = 5_000
 # The places of a dead worker's callers: their connections broke, and they come back soon.
 _KEPT_AFTER_DEATH_MS = 30_000
-# A place outlives the moment at which its caller was told to come back by so much.
-_KEPT_BEYOND_RETRY_S = 10
 # What a caller is told when nobody knows yet how fast the line drains.
 _WAIT_UNKNOWN_S = 10.0
 _ENDED = -1
-
-
-@dataclass(frozen=True, slots=True)
-class LineBounds:
-    """What one line may grow to."""
-
-    tickets_max: int
-    wait_s_max: float
-    bytes_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class AccountView:
-    """An account's own requests in one pool: how many run, and each that waits."""
-
-    pool: str
-    running: int
-    waiting_everywhere: int
-    places: list[tuple[str, Place]]
 
 
 class PoolLine:
@@ -79,6 +59,7 @@ class PoolLine:
         self.drain = DrainRate()
         self.held = HeldSlots()
         self.tickets = TicketBook()
+        self._locally = LocalService(self.held, self.tickets)
         self.waiting_everywhere = 0
         self.live_workers = 1
         self.replicas: dict[str, Replica] = {}
@@ -126,7 +107,7 @@ class PoolLine:
         args = (
             *(self._worker_id, ticket.id, ask.account_id, f"{charge:.6f}"),
             *(ask.concurrent_requests, ask.waiting_requests, self._bounds.tickets_max),
-            *(ticket.avoid, _kept_ms(retry_after_s), mode, ask.prefix),
+            *(ticket.avoid, kept_ms(retry_after_s), mode, ask.prefix),
         )
         self.tickets.begin_entering(ticket)
         try:
@@ -153,7 +134,7 @@ class PoolLine:
 
     def leave(self, ticket: Ticket, *, retry_after_s: int = 0) -> None:
         """Takes a waiting ticket out; its place is kept when the caller is told to come back."""
-        self.tickets.leave(ticket, _kept_ms(retry_after_s) if retry_after_s else 0)
+        self.tickets.leave(ticket, kept_ms(retry_after_s) if retry_after_s else 0)
         self._call_soon()
 
     def abandon(self, ticket: Ticket) -> None:
@@ -320,18 +301,7 @@ class PoolLine:
             self.take_grants(grants)
 
     def _serve_locally(self) -> None:
-        """Hands this worker's share of the slots to its own tickets, until Redis is back."""
-        while ticket := local_share.next_ticket(
-            self.tickets.waiting.values(), self.held.by_account, self.live_workers
-        ):
-            replica = local_share.replica_with_room(
-                self.replicas.values(), self.held.by_replica, self.live_workers, ticket.avoid
-            )
-            if replica is None:
-                return
-            self.held.take(replica.replica_id, ticket.ask.account_id)
-            self.tickets.grant_locally(ticket)
-            ticket.tell(Granted(replica.replica_id, time.perf_counter()))
+        self._locally.serve(self.replicas.values(), self.live_workers)
 
     def _check_local_bounds(self, ticket: Ticket) -> None:
         """The line's bounds while Redis is gone: this worker's share of them.
@@ -341,20 +311,12 @@ class PoolLine:
         """
         if ticket.granted is not None:
             return
-        ask = ticket.ask
-        waiting = self.tickets.waiting_by_account[ask.account_id]
-        if waiting > local_share.share_of(ask.waiting_requests, self.live_workers):
+        if self._locally.is_beyond_the_account(ticket, self.live_workers):
             self.leave(ticket)
-            raise AccountQueueFull(ask.waiting_requests, self.retry_after_s())
-        if len(self.tickets.waiting) > local_share.share_of(
-            self._bounds.tickets_max, self.live_workers
-        ):
+            raise AccountQueueFull(ticket.ask.waiting_requests, self.retry_after_s())
+        if self._locally.is_beyond_the_line(self._bounds, self.live_workers):
             self.leave(ticket, retry_after_s=self.retry_after_s())
             raise QueueFull(self.retry_after_s())
-
-
-def _kept_ms(retry_after_s: int) -> int:
-    return (retry_after_s + _KEPT_BEYOND_RETRY_S) * 1000
 
 
 def _triples(flat: Sequence[str]) -> Iterator[tuple[str, str, str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.admission import Admission, Slot
+from gateway.admission import Admission
 from gateway.errors import ApiError, Draining
 from gateway.line_metrics import (
     ADMITTED,
@@ -15,6 +15,7 @@ from gateway.line_metrics import (
 from gateway.metrics import labelled
 from gateway.pools import Pool
 from gateway.relay import Relay
+from gateway.slot import Slot
 from gateway.ticket import Place, SlotAsk, Ticket
 
 _NEVER = float("inf")

@@ -21,12 +21,12 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
-from gateway.admission import LineLoad
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
 from gateway.error_handlers import render_told_error
 from gateway.metrics import REDIS
 from gateway.pins import PinsUnknown
 from gateway.settings import GatewaySettings
+from gateway.slot import LineLoad
 from gateway.usage_sums import UsageLedgerUnavailable, UsageRow
 from gateway.waitlist_metrics import RELEASE_LEADER, WAITLIST_MAILS, WAITLIST_PEOPLE
 from waitlist import chores, tokens

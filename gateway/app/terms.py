@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway.capacity import Capacity
-from gateway.pool_line import LineBounds
+from gateway.line_terms import LineBounds
 from gateway.request_policy import PolicyBounds
 from gateway.settings import GatewaySettings
 from gateway.waiting import NoticeTimes

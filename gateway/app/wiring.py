@@ -119,25 +119,7 @@ async def _lifespan(
             wall_clock=time.time,
         )
         stack.push_async_callback(limits.close)
-        plans = Plans(settings.plans_file)
-        routing = Routing(settings.routes_file)
-        gate = Gate(
-            authenticator=authenticator,
-            plans=plans,
-            routing=routing,
-            counter=TokenCounter(lambda model: tokenizer_folder(settings, capacity, model)),
-            limits=limits,
-            capacity=capacity,
-            admission=admission,
-            entrance=LineEntrance(admission, notice_times(settings), clock=clock),
-            upstream=upstream,
-            bounds=policy_bounds(settings),
-            cache_salt_secret=cache_salt_secret(settings),
-            prefix_affinity=settings.prefix_affinity,
-            body_bytes_max=settings.body_bytes_max,
-            lives=Deadlines(settings.stream_life_s_max),
-            stopping=lambda: readiness.stopping,
-        )
+        gate = _gate(settings, authenticator, limits, capacity, admission, upstream, readiness)
         engine_endpoints.update((e.path, EngineEndpoint(e, gate)) for e in ENDPOINTS)
         _mount(app, settings, gate, capacity, readiness, engine_endpoints)
         app.include_router(ledger.routes(lambda: [pool.name for pool in capacity.view.pools()]))
@@ -145,8 +127,8 @@ async def _lifespan(
             ("capacity", capacity.watch()),
             ("lines", admission.serve_lines()),
             ("grants", admission.receive_grants(grants)),
-            ("plans", plans.watch()),
-            ("routes", routing.watch()),
+            ("plans", gate.plans.watch()),
+            ("routes", gate.routing.watch()),
             ("usage", limits.keep_books()),
             ("metrics", buffered_values.keep_written()),
             ("pins", tell_pins(flow, ledger.read_pins)),
@@ -162,6 +144,35 @@ async def _lifespan(
         tame_garbage_collector()
         yield
         drain()
+
+
+def _gate(
+    settings: GatewaySettings,
+    authenticator: Authenticator,
+    limits: Limits,
+    capacity: Capacity,
+    admission: Admission,
+    upstream: Upstream,
+    readiness: Readiness,
+) -> Gate:
+    """What the endpoints pass through."""
+    return Gate(
+        authenticator=authenticator,
+        plans=Plans(settings.plans_file),
+        routing=Routing(settings.routes_file),
+        counter=TokenCounter(lambda model: tokenizer_folder(settings, capacity, model)),
+        limits=limits,
+        capacity=capacity,
+        admission=admission,
+        entrance=LineEntrance(admission, notice_times(settings), clock=time.monotonic),
+        upstream=upstream,
+        bounds=policy_bounds(settings),
+        cache_salt_secret=cache_salt_secret(settings),
+        prefix_affinity=settings.prefix_affinity,
+        body_bytes_max=settings.body_bytes_max,
+        lives=Deadlines(settings.stream_life_s_max),
+        stopping=lambda: readiness.stopping,
+    )
 
 
 def _mount(

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller
 from gateway.errors import FlowUnavailable, Unavailable, retry_headers
-from gateway.pool_line import AccountView
+from gateway.line_terms import AccountView
 from gateway.ticket import Place
 
 

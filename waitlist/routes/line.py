@@ -107,6 +107,7 @@ def build_router(
 ) -> APIRouter:
     router = APIRouter(prefix="/waitlist", route_class=BoundedRoute, tags=["waitlist"])
     _add_joining(router, directory, board, caller_address)
+    _add_ticket_holders(router, directory, board)
     _add_watching(router, directory, board)
     return router
 
@@ -174,6 +175,8 @@ def _add_joining(
         response.headers["Cache-Control"] = "no-store"
         return JoinResponse(ticket=joined.ticket, **standing_fields(standing))
 
+
+def _add_ticket_holders(router: APIRouter, directory: Directory, board: WatchBoard) -> None:
     @router.post("/confirm", summary="Confirm an address", responses=_TICKET_REFUSALS)
     async def confirm(body: TicketBody, response: Response) -> ConfirmResponse:
         """With the ticket of the mail's link. Answers with the place of the address."""

@@ -14,7 +14,8 @@ import redis.asyncio as redis
 
 from gateway import redis_keys
 from gateway.errors import AccountQueueFull, FlowUnavailable, QueueFull
-from gateway.pool_line import LineBounds, PoolLine
+from gateway.line_terms import LineBounds
+from gateway.pool_line import PoolLine
 from gateway.redis_channel import FlowChannel
 from gateway.redis_client import FlowRedis
 from gateway.replica_record import Replica

@@ -11,7 +11,8 @@ import pytest
 import redis.asyncio as redis
 
 from gateway import redis_keys
-from gateway.pool_line import LineBounds, PoolLine
+from gateway.line_terms import LineBounds
+from gateway.pool_line import PoolLine
 from gateway.redis_client import FlowRedis
 from gateway.replica_record import Replica
 from gateway.ticket import Granted, SlotAsk, Ticket
