@@ -41,6 +41,7 @@ class Versions:
             models_file=self.models,
             routes_file=self.routes,
             kv_cache_gib=1,
+            flow_deadline_s=2.0,
             replica_slots=4,
             plans_file=write_plans(folder),
         )

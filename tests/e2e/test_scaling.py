@@ -40,6 +40,7 @@ def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFloodga
         scale_up_wait_s=5,
         scale_down_after_s=10,
         scale_to_zero_after_s=10,
+        flow_deadline_s=2.0,
         plans_file=write_plans(folder),
     )
     try:
