@@ -4,6 +4,7 @@ Two replicas, so that the other one serves on. Each test leaves both running.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -74,7 +75,7 @@ async def client(pair: RunningFloodgate) -> AsyncIterator[httpx.AsyncClient]:
 async def until_running(pair: RunningFloodgate, count: int) -> float:
     """Seconds until so many replicas run; the record of a dead one lives on for a while."""
     began_at = time.monotonic()
-    while len(listening(pair) & published(pair)) != count or len(published(pair)) != count:
+    while len(listening(pair).keys() & published(pair)) != count or len(published(pair)) != count:
         await asyncio.sleep(0.2)
     return time.monotonic() - began_at
 
@@ -83,13 +84,15 @@ def published(pair: RunningFloodgate) -> set[int]:
     return {port_of(replica) for replica in pair.replicas() if replica.state == "running"}
 
 
-def listening(pair: RunningFloodgate) -> set[int]:
-    return {
-        connection.laddr.port
-        for process in pair.processes()
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
+def listening(pair: RunningFloodgate) -> dict[int, psutil.Process]:
+    """Port -> who listens there; some processes end while they are looked at."""
+    found = {}
+    for process in pair.processes():
+        with contextlib.suppress(psutil.Error):
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found[connection.laddr.port] = process
+    return found
 
 
 def port_of(replica: Replica) -> int:
@@ -104,21 +107,9 @@ async def metric(pair: RunningFloodgate, name: str) -> float:
     )
 
 
-def process_of(pair: RunningFloodgate, replica: Replica) -> psutil.Process:
-    """The one that listens where the replica says."""
-    port = port_of(replica)
-    (found,) = (
-        process
-        for process in pair.processes()
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
-    )
-    return found
-
-
-def engine_of(pair: RunningFloodgate, replica: Replica) -> psutil.Process:
+def engine_of(replica: psutil.Process) -> psutil.Process:
     """vLLM's engine below it."""
-    children = process_of(pair, replica).children(recursive=True)
+    children = replica.children(recursive=True)
     (found,) = (child for child in children if "EngineCore" in " ".join(child.cmdline()))
     return found
 
@@ -140,12 +131,24 @@ class Stream:
         return "\n".join(lines)
 
 
-async def until_busy(pair: RunningFloodgate) -> Replica:
-    """A replica whose engine runs something."""
+def named(pair: RunningFloodgate, name: str) -> list[psutil.Process]:
+    """Processes of Ray whose title has the name."""
+    found = []
+    for process in pair.processes():
+        with contextlib.suppress(psutil.Error):
+            if name in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+async def until_busy(
+    pair: RunningFloodgate, processes: dict[int, psutil.Process]
+) -> psutil.Process:
+    """A replica whose engine runs something. Finding its process would take seconds by then."""
     while True:
         for replica in pair.replicas():
             if replica.engine.running:
-                return replica
+                return processes[port_of(replica)]
         await asyncio.sleep(0.05)
 
 
@@ -167,10 +170,11 @@ async def test_a_replica_that_is_killed_in_mid_stream(
     pair: RunningFloodgate, client: httpx.AsyncClient
 ) -> None:
     """Its streams end in words; the next request is served by the other replica."""
+    processes = listening(pair)
     streams = [Stream(client) for _ in range(4)]
     for stream in streams:
         await stream.begun.wait()
-    process_of(pair, await until_busy(pair)).kill()
+    (await until_busy(pair, processes)).kill()
     texts = [(await stream.text).rstrip() for stream in streams]
     cut = [text for text in texts if not text.endswith("data: [DONE]")]
     assert 0 < len(cut) < 4, "the other replica's streams run on"
@@ -182,8 +186,9 @@ async def test_a_replica_that_is_killed_during_a_prefill(
     pair: RunningFloodgate, client: httpx.AsyncClient
 ) -> None:
     """Nothing of an answer had come: the request is answered by the other one."""
+    processes = listening(pair)
     asked = asyncio.create_task(client.post(PATH, json={**LONG_PROMPT, "stream": True}))
-    process_of(pair, await until_busy(pair)).kill()
+    (await until_busy(pair, processes)).kill()
     answer = await asked
     assert answer.status_code == 200
     assert answer.text.rstrip().endswith("data: [DONE]"), answer.text[-500:]
@@ -194,16 +199,18 @@ async def test_an_engine_that_the_kernel_kills(
     pair: RunningFloodgate, client: httpx.AsyncClient
 ) -> None:
     """As the kernel does where memory runs out: vLLM's own process goes, its server stays."""
+    processes = listening(pair)
     asked = asyncio.create_task(client.post(PATH, json=LONG_PROMPT))
-    engine_of(pair, await until_busy(pair)).kill()
+    engine_of(await until_busy(pair, processes)).kill()
     assert (await asked).status_code == 200
     await report(pair, "engine killed by the kernel", 0, client)
 
 
 async def test_an_engine_that_hangs(pair: RunningFloodgate, client: httpx.AsyncClient) -> None:
     """Stopped: Ray's health check is still answered, and no token comes. We end it."""
+    processes = listening(pair)
     asked = asyncio.create_task(client.post(PATH, json=LONG_PROMPT))
-    engine = engine_of(pair, await until_busy(pair))
+    engine = engine_of(await until_busy(pair, processes))
     engine.send_signal(signal.SIGSTOP)
     stopped_at = time.monotonic()
     assert (await asked).status_code == 200, "answered by the other one, with one charge"
@@ -216,8 +223,9 @@ async def test_a_replica_process_that_hangs(
     pair: RunningFloodgate, client: httpx.AsyncClient
 ) -> None:
     """Stopped as a whole, it cannot act by itself: it falls silent, and is replaced."""
+    processes = listening(pair)
     asked = asyncio.create_task(client.post(PATH, json=LONG_PROMPT))
-    replica = process_of(pair, await until_busy(pair))
+    replica = await until_busy(pair, processes)
     replica.send_signal(signal.SIGSTOP)
     assert (await asked).status_code == 200
     while replica.is_running() and replica.status() != psutil.STATUS_ZOMBIE:
@@ -229,13 +237,14 @@ async def test_a_replica_process_that_hangs(
 async def test_rays_controller_and_proxy_are_not_in_the_way(
     pair: RunningFloodgate, client: httpx.AsyncClient, name: str
 ) -> None:
-    streams = [asyncio.create_task(client.post(PATH, json=LONG)) for _ in range(2)]
-    await until_busy(pair)
-    (found,) = (p for p in pair.processes() if name in " ".join(p.cmdline()))
+    (found,) = named(pair, name)
+    streams = [Stream(client) for _ in range(2)]
+    for stream in streams:
+        await stream.begun.wait()
     found.kill()
-    texts = [answer.text.rstrip() for answer in await asyncio.gather(*streams)]
+    texts = [(await stream.text).rstrip() for stream in streams]
     assert all(text.endswith("data: [DONE]") for text in texts)
-    while not any(name in " ".join(p.cmdline()) and p.pid != found.pid for p in pair.processes()):
+    while not [process for process in named(pair, name) if process.pid != found.pid]:
         await asyncio.sleep(0.1)
     await report(pair, f"{name} killed", 0, client)
 
@@ -243,7 +252,7 @@ async def test_rays_controller_and_proxy_are_not_in_the_way(
 async def test_a_replica_is_replaced_also_after_the_controller_was(
     pair: RunningFloodgate, client: httpx.AsyncClient
 ) -> None:
-    process_of(pair, pair.replicas()[0]).kill()
+    listening(pair)[port_of(pair.replicas()[0])].kill()
     await report(pair, "replica killed behind a new controller", 0, client)
 
 
