@@ -6,7 +6,7 @@ VENV := $(or $(FLOODGATE_VENV),.venv)
 # Stages of `make test`, cheapest first.
 STAGES := check unit integration engine
 
-.PHONY: help up down test test-long check format bench bench-gateway bench-engine spike clean
+.PHONY: help up down test test-long check format bench bench-gateway bench-engine spike burst clean
 
 help: ## Show this
 	@sed -nE 's/^([a-z-]+):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ bench-engine: ## Measure the whole path against bare vLLM
 
 spike: ## 20 times the capacity on the engine simulator for 3 minutes: pass or fail
 	@exec $(SETUP) bench -- python -m loadtests.spike $(ARGS)
+
+burst: ## Twice the capacity for 10 minutes: pass when nothing is left of it
+	@exec $(SETUP) bench -- python -m loadtests.spike --overload 2 --duration-s 600 --slo loadtests/slo/burst.yaml
 
 clean: ## Remove the environment and what tools left; not FLOODGATE_HOME
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
