@@ -103,13 +103,13 @@ class Admission:
             raise error
         return ticket
 
-    def slot_of(self, pool: Pool, ticket: Ticket, granted: Granted) -> Slot:
-        """What a granted ticket holds. Raises Unavailable when its replica went meanwhile."""
+    def slot_of(self, pool: Pool, ticket: Ticket, granted: Granted) -> Slot | None:
+        """What a granted ticket holds; None when its replica went meanwhile."""
         line, replica_id = self._line_of(pool), granted.replica_id
         replica = line.replicas.get(replica_id) or _find(self._capacity, pool.name, replica_id)
         if replica is None:
             line.release(replica_id, ticket.ask.account_id)
-            raise _no_capacity("The replica that had room is gone.", 1)
+            return None
         return Slot(pool.name, ticket.ask.account_id, replica, granted.at)
 
     def abandon(self, pool: Pool, ticket: Ticket) -> None:

@@ -16,7 +16,7 @@ from gateway.metrics import labelled
 from gateway.pools import Pool
 from gateway.relay import Relay
 from gateway.slot import Slot
-from gateway.ticket import Place, SlotAsk, Ticket
+from gateway.ticket import Granted, Place, SlotAsk, Ticket
 
 _NEVER = float("inf")
 
@@ -68,11 +68,16 @@ class LineEntrance:
         Raises:
             ApiError: the line refuses, or the wait lasted too long.
         """
-        began_at = self._clock()
+        began_at, passed_over = self._clock(), avoid
         try:
-            ticket = await self._admission.enter(pool, ask, avoid=avoid)
-            waited = ticket.granted is None
-            slot = await self._turn(pool, ticket, relay, with_notices)
+            while True:
+                ticket = await self._admission.enter(pool, ask, avoid=passed_over)
+                waited = ticket.granted is None
+                granted = await self._turn(pool, ticket, relay, with_notices)
+                if slot := self._admission.slot_of(pool, ticket, granted):
+                    break
+                # Its replica went between the grant and now: first in line once more.
+                passed_over = granted.replica_id
         except ApiError as error:
             labelled(REFUSED, pool.name, plan, error.code).inc()
             raise
@@ -83,7 +88,7 @@ class LineEntrance:
         relay.tell_of_prefill(every_s=self._notices.every_s)
         return slot
 
-    async def _turn(self, pool: Pool, ticket: Ticket, relay: Relay, with_notices: bool) -> Slot:
+    async def _turn(self, pool: Pool, ticket: Ticket, relay: Relay, with_notices: bool) -> Granted:
         due_s = self._notices.due_s(relay) if with_notices else _NEVER
         ticket.notice_at = ticket.entered_at + due_s
         try:
@@ -97,7 +102,7 @@ class LineEntrance:
         except BaseException:  # hung up
             self._admission.abandon(pool, ticket)
             raise
-        return self._admission.slot_of(pool, ticket, news)
+        return news
 
     def _measure_estimate(self, model: str, ticket: Ticket, *, served: bool) -> None:
         """Holds a wait against what was foretold.

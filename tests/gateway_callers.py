@@ -49,9 +49,12 @@ class WorkerLoad(NamedTuple):
 
 
 async def load_by_worker(flow: RedisServer) -> dict[str, WorkerLoad]:
-    """By worker id, those whose lease has not been taken away."""
+    """By worker id, those whose lease has not been taken away.
+
+    Of the gateway that a test has started: the one that tests share has another line.
+    """
     async with redis.Redis.from_url(flow.url, decode_responses=True) as client:
-        (leases,) = [key async for key in client.scan_iter("fg:pool:*:leases")] or [""]
+        (leases,) = [key async for key in client.scan_iter("fg:pool:*localhost*:leases")] or [""]
         pool = leases.removesuffix(":leases")
         found = {}
         for worker in await client.zrange(leases, 0, -1):

@@ -61,17 +61,17 @@ class Exports:
         met: set[str] = set()
         least_score = "-inf"
         while True:
-            rows = await self._ledger.run(
+            last_score, line_ends, rows = await self._ledger.run(
                 "read_line",
                 [redis_keys.LINE],
-                [least_score, ENTRIES_PER_CALL, redis_keys.ENTRY_PREFIX],
+                [least_score, ENTRIES_PER_CALL, ENTRIES_PER_CALL, redis_keys.ENTRY_PREFIX],
             )
             # Equal scores may straddle two pages, so a page begins with the last one's end.
-            fresh = [row[0] for row in rows if row[0] not in met]
-            if not fresh:
+            fresh = [entry_id for entry_id, _ in rows if entry_id not in met]
+            if line_ends and not fresh:
                 return
-            met = {row[0] for row in rows}
-            least_score = rows[-1][1]
+            met = {entry_id for entry_id, _ in rows}
+            least_score = last_score
             for entry in await self._entries.read_many([e for e in fresh if e not in seen]):
                 if entry is not None and entry.state == "waiting":
                     yield entry

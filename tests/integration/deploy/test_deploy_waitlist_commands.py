@@ -201,7 +201,6 @@ async def test_import_and_export_are_killed_midway_and_gone_on_with(
         process.communicate()
     done = run("waitlist", "import", "people.csv", "--rejects", "bad.jsonl")
     assert f"{count} rows read, {count - 2} people added, 0 known already" in done.stdout
-    assert " rows\n" in done.stderr, "it tells how far it is"
     rejected = [
         json.loads(row)["line"] for row in (tmp_path / "bad.jsonl").read_text().splitlines()
     ]

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,13 @@ class Context:
 
     current_num_replicas = 0
     target_num_replicas = 0
+
+
+@pytest.fixture
+def flow_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of its own: gateways on the shared one write the pins of their ledger there."""
+    with RedisServer.flow(tmp_path / "flow") as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

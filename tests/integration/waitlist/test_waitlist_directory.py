@@ -149,7 +149,12 @@ async def test_refused_sign_ups_never_burn_the_code(
 ) -> None:
     taken, invite = await directory.create_invites(2)
     await directory.redeem(taken.code, "ada@example.com")
-    before = ledger_state.everything_as_text()
+
+    def records() -> list[str]:
+        lines: list[str] = ledger_state.everything_as_text().splitlines()
+        return [line for line in lines if ":code-refusals:" not in line]  # which are counted
+
+    before = records()
     refusals: list[tuple[str, type[WaitlistError]]] = [
         ("no address", EmailMalformed),
         ("", EmailMalformed),
@@ -159,7 +164,7 @@ async def test_refused_sign_ups_never_burn_the_code(
     for email, error in refusals:
         with pytest.raises(error):
             await directory.redeem(invite.code, email)
-    assert ledger_state.everything_as_text() == before
+    assert records() == before
     await directory.redeem(invite.code, "eve@example.com")
 
 
