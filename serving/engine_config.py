@@ -35,15 +35,16 @@ def model_source(model: str) -> str:
 def slots_of(settings: ServingSettings, accelerator: Accelerator) -> int:
     """Requests that one replica runs at once, to begin with."""
     default = GPU_SLOTS_DEFAULT if accelerator == "gpu" else CPU_SLOTS_DEFAULT
-    return settings.engine_args.get("max_num_seqs") or settings.replica_slots or default
+    return settings.replica_slots or settings.engine_args.get("max_num_seqs") or default
 
 
 def slot_bounds(settings: ServingSettings, accelerator: Accelerator) -> SlotBounds:
     """What that may fall and rise to."""
     start = slots_of(settings, accelerator)
     least = settings.replica_slots_min or max(1, start // 4)
-    most = settings.engine_args.get("max_num_seqs") or settings.replica_slots_max or start
-    return SlotBounds(min(least, start), max(most, start))
+    most = settings.replica_slots_max or start
+    batched = settings.engine_args.get("max_num_seqs") or most
+    return SlotBounds(min(least, start), max(min(most, batched), start))
 
 
 def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def floodgate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlood
     running = RunningFloodgate(
         folder,
         replica_slots=8,
+        replica_slots_min=8,  # they would fall to what the engine runs
         engine_args=json.dumps(
             {"max_num_seqs": RUNNING_MAX, "max_num_batched_tokens": STEP_TOKENS_MAX}
         ),
