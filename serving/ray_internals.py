@@ -6,6 +6,8 @@ Importing this module imports vLLM: 6 s.
 
 from __future__ import annotations
 
+import logging
+from logging.handlers import MemoryHandler
 from typing import Any
 
 from ray._common.tls_utils import add_port_to_grpc_server
@@ -75,6 +77,18 @@ def kill_engine(engine: Any) -> None:
     """
     for process in engine.engine_core.resources.engine_manager.processes:
         kill_family(process.pid)
+
+
+def drop_closed_log_handlers() -> None:
+    """Take away what vLLM's logging set-up has closed of Serve's logger in this replica.
+
+    A new controller asks each replica where its log is, and takes one that fails to tell (the
+    closed handler has no target any more) for broken: it would stop all of them.
+    """
+    logger = logging.getLogger("ray.serve")
+    for handler in list(logger.handlers):
+        if isinstance(handler, MemoryHandler) and handler.target is None:
+            logger.removeHandler(handler)
 
 
 def keep_replica_grpc_on(host: str) -> None:

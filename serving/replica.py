@@ -96,6 +96,7 @@ class Replica:
             await self._engine.get_supported_tasks(), has_chat_template=template is not None
         )
         self._mark("build API")
+        ray_internals.drop_closed_log_handlers()
         await get_first_answer(api, self._facts.model, endpoints)
         self._mark("first answer")
         self._facts = replace(
