@@ -1,5 +1,6 @@
 """A caller's wait for a slot: from asking to having it, told of its place meanwhile."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from gateway.slot import Slot
 from gateway.ticket import Granted, Place, SlotAsk, Ticket
 
 _NEVER = float("inf")
+_ONE_THAT_WENT = "gone"
+# Capacity on the flow Redis follows with the next heartbeat, within a second.
+_UNTIL_KNOWN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,10 @@ class LineEntrance:
                 granted = await self._turn(pool, ticket, relay, with_notices)
                 if slot := self._admission.slot_of(pool, ticket, granted):
                     break
-                # Its replica went between the grant and now: first in line once more.
-                passed_over = granted.replica_id
+                # Its replica went between the grant and now: first in line once more. By name it
+                # is not avoided, since an upstream server comes back under the same one.
+                passed_over = _ONE_THAT_WENT
+                await asyncio.sleep(_UNTIL_KNOWN_S)
         except ApiError as error:
             labelled(REFUSED, pool.name, plan, error.code).inc()
             raise
