@@ -1,7 +1,7 @@
 """A flow client of the gateway on the real flow Redis."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -45,10 +45,11 @@ async def engine_process() -> AsyncIterator[ScriptedEngine]:
 
 
 @pytest.fixture
-def engine(engine_process: ScriptedEngine) -> ScriptedEngine:
-    """The scripted engine, without a script and without memory of earlier tests."""
+def engine(engine_process: ScriptedEngine) -> Iterator[ScriptedEngine]:
+    """The scripted engine, without a script and without memory; later tests find it so, too."""
     engine_process.reset()
-    return engine_process
+    yield engine_process
+    engine_process.reset()
 
 
 @pytest.fixture
