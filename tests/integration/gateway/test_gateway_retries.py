@@ -76,6 +76,13 @@ async def replicas(flow_server: RedisServer) -> AsyncIterator[PublishedReplicas]
         yield published
 
 
+@pytest.fixture
+def pair(replicas: PublishedReplicas, engine: ScriptedEngine, other: ScriptedEngine) -> None:
+    """One that a test lets fail, which is chosen first, and the other."""
+    replicas.add("falls", engine.url, slots=8)
+    replicas.add("works", other.url, slots=1)
+
+
 @pytest.mark.parametrize(
     ("body", "fall"),
     [
@@ -92,13 +99,11 @@ async def test_another_replica_answers(
     api_key: str,
     engine: ScriptedEngine,
     other: ScriptedEngine,
-    replicas: PublishedReplicas,
+    pair: None,
     body: dict[str, object],
     fall: Script,
 ) -> None:
     engine.script = fall
-    replicas.add("falls", engine.url, slots=8)
-    replicas.add("works", other.url, slots=1)
     gateway = start_gateway(upstream_url="")
     async with gateway, caller(gateway, api_key) as client:
         found = await client.post(PATH, json=body)
@@ -118,11 +123,9 @@ async def test_both_fail_and_the_caller_is_told_and_pays_nothing(
     api_key: str,
     engine: ScriptedEngine,
     other: ScriptedEngine,
-    replicas: PublishedReplicas,
+    pair: None,
 ) -> None:
     engine.script = other.script = fall_in_prefill
-    replicas.add("falls", engine.url, slots=8)
-    replicas.add("too", other.url, slots=1)
     gateway = start_gateway(upstream_url="")
     async with gateway, caller(gateway, api_key) as client:
         found = await client.post(PATH, json=STREAM)
@@ -137,11 +140,9 @@ async def test_after_the_first_byte_nobody_else_is_asked(
     api_key: str,
     engine: ScriptedEngine,
     other: ScriptedEngine,
-    replicas: PublishedReplicas,
+    pair: None,
 ) -> None:
     engine.script = fall_in_mid_stream
-    replicas.add("falls", engine.url, slots=8)
-    replicas.add("works", other.url, slots=1)
     gateway = start_gateway(upstream_url="")
     async with gateway, caller(gateway, api_key) as client:
         found = await client.post(PATH, json=STREAM)
@@ -174,7 +175,7 @@ async def test_a_replica_that_falls_silent_under_a_request_is_given_up(
     start_gateway: Start,
     api_key: str,
     engine: ScriptedEngine,
-    other: ScriptedEngine,
+    pair: None,
     replicas: PublishedReplicas,
 ) -> None:
     """Its machine is gone: the connection stays open, and no byte will ever come."""
@@ -184,12 +185,10 @@ async def test_a_replica_that_falls_silent_under_a_request_is_given_up(
         return await request.wait_until_gone()
 
     engine.script = hang
-    replicas.add("hangs", engine.url, slots=8)
-    replicas.add("works", other.url, slots=1)
     gateway = start_gateway(upstream_url="")
     async with gateway, caller(gateway, api_key) as client:
         asked = asyncio.create_task(client.post(PATH, json=STREAM))
         await engine.request(0)
-        replicas.fall_silent("hangs")
+        replicas.fall_silent("falls")
         found: httpx.Response = await asked
         assert found.content == EVENTS
