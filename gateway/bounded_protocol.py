@@ -15,6 +15,7 @@ nothing came for a while.
 """
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -24,6 +25,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.error_shapes import ErrorShape, error_body
 from gateway.errors import ApiError, BodyTooLarge, InvalidRequest, RequestTimeout
 from gateway.request_body import DISCONNECT_EXTENSION
+
+_Callback = Callable[[], None] | None
 
 # The smallest chunk is one byte in six; nobody needs more framing than that for long.
 _FRAMING_PER_BYTE = 8
@@ -58,6 +61,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stall: asyncio.TimerHandle | None = None
         self._when_gone: Callable[[], None] | None = None
         self._lost = False
+        # Weakly: the scope that has it is held by the connection, and such a cycle would keep
+        # 10 KB of each connection that is gone for a collector that seldom comes.
+        self._extensions = {DISCONNECT_EXTENSION: {"when_gone": _weakly(self._call_when_gone)}}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -112,7 +118,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {DISCONNECT_EXTENSION: {"when_gone": self._call_when_gone}}
+        self.scope["extensions"] = self._extensions
         self._in_headers = True
         self._body_bytes = 0
         self._framing_bytes = 0
@@ -175,7 +181,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(InvalidRequest("This is not a valid HTTP request.", code="invalid_http"))
 
-    def _call_when_gone(self, callback: Callable[[], None] | None) -> None:
+    def _call_when_gone(self, callback: _Callback) -> None:
         self._when_gone = callback
         if callback is not None and self._lost:
             self.loop.call_soon(callback)
@@ -220,6 +226,17 @@ class BoundedProtocol(HttpToolsProtocol):
                 + body
             )
         self.transport.close()
+
+
+def _weakly(method: Callable[[_Callback], None]) -> Callable[[_Callback], None]:
+    """Calls the method for as long as its object lives, which it does not keep alive."""
+    held = weakref.WeakMethod(method)
+
+    def call(callback: _Callback) -> None:
+        if (found := held()) is not None:
+            found(callback)
+
+    return call
 
 
 def bounded(
