@@ -9,6 +9,7 @@ from deploy.commands import (
     accounts,
     admins,
     campaigns,
+    cluster,
     invites,
     keys,
     ledger,
@@ -39,6 +40,7 @@ app.add_typer(waitlist.app, name="waitlist")
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(admins.app, name="admins")
+app.add_typer(cluster.app, name="cluster")
 app.command()(scale)
 app.command()(parts.gateway)
 app.command()(parts.serving)

@@ -7,10 +7,16 @@ they were bound. A block is a file that its replica keeps locked; a lock ends wi
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 
 # The locks of this process: closed files would give them up.
 _held: list[object] = []
+
+
+def usable_cores() -> tuple[int, ...]:
+    """The cores that this process may use."""
+    return tuple(sorted(os.sched_getaffinity(0)))
 
 
 def claim_block(folder: Path, blocks: int) -> int:

@@ -91,8 +91,9 @@ def placement_bundles(
 ) -> list[dict[str, float]]:
     """What Ray has to find for one replica; the first bundle is where the replica itself runs."""
     if accelerator == "gpu":
-        first, other = {"CPU": 1.0, "GPU": 1.0}, {"GPU": 1.0}
-        return [first] + [dict(other) for _ in range(settings.tensor_parallel - 1)]
+        # One for each of vLLM's workers; more than a node has are spread over nodes.
+        workers = settings.tensor_parallel * settings.engine_args.get("pipeline_parallel_size", 1)
+        return [{"CPU": 1.0, "GPU": 1.0}] + [{"GPU": 1.0} for _ in range(workers - 1)]
     return [{"CPU": float(replica_cpus(settings, cores))}]
 
 
@@ -110,6 +111,7 @@ def autoscaling_config(settings: ServingSettings) -> dict[str, Any]:
             "policy_function": "serving.scaling_policy:LinePolicy",
             "policy_kwargs": {
                 "model": settings.served_name,
+                "adapters": list(settings.lora_modules),
                 "replicas_min": settings.least_replicas,
                 "replicas_max": settings.most_replicas,
                 "wait_s_target": settings.scale_up_wait_s,

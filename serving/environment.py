@@ -25,14 +25,27 @@ def run_environment(
     certificates: Certificates,
     token: str,
 ) -> dict[str, str]:
-    """All variables of one run. `token` is what Ray's own processes show each other."""
+    """All variables of one run on one machine. `token` is what Ray's processes show each other."""
+    home = settings.home.expanduser()
     return {
         RUN_MARK: str(run_folder),
+        **_closed_sockets(certificates, token),
+        **node_environment(settings, models),
+        # Compiled code outlives the run: 110 s the first time, a fraction of it afterwards.
+        "VLLM_CACHE_ROOT": str(home / "cache" / "vllm"),
+        "TORCHINDUCTOR_CACHE_DIR": str(home / "cache" / "inductor"),
+    }
+
+
+def node_environment(
+    settings: ServingSettings, models: Sequence[ServingSettings]
+) -> dict[str, str]:
+    """What every node of Ray must be started with, on one machine and in a cluster."""
+    return {
         # For the scaling policy in Ray's controller: what it is given as an argument, Ray logs.
         "FLOODGATE_FLOW_URL": settings.flow_url.get_secret_value(),
-        **_closed_sockets(certificates, token),
         **_request_path(settings),
-        **_engine(settings, models),
+        **_engine(models),
         **_quiet(settings),
     }
 
@@ -85,16 +98,10 @@ def _request_path(settings: ServingSettings) -> dict[str, str]:
     }
 
 
-def _engine(settings: ServingSettings, models: Sequence[ServingSettings]) -> dict[str, str]:
-    home = settings.home.expanduser()
-    environment = {
-        # Never vLLM's default, which binds every replica to the same cores; each replica sets
-        # its own value before its engine starts.
-        "VLLM_CPU_OMP_THREADS_BIND": NOBIND,
-        # Compiled code outlives the run: 110 s the first time, a fraction of it afterwards.
-        "VLLM_CACHE_ROOT": str(home / "cache" / "vllm"),
-        "TORCHINDUCTOR_CACHE_DIR": str(home / "cache" / "inductor"),
-    }
+def _engine(models: Sequence[ServingSettings]) -> dict[str, str]:
+    # Never vLLM's default, which binds every replica to the same cores; each replica sets its
+    # own value before its engine starts.
+    environment = {"VLLM_CPU_OMP_THREADS_BIND": NOBIND}
     if all(is_local(each.model) for each in models):
         # A folder needs no hub, and looking for one on a closed network takes minutes.
         environment["HF_HUB_OFFLINE"] = "1"

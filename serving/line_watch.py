@@ -1,7 +1,8 @@
-"""What Ray's controller knows of a model's line: read in a thread, so that scaling never waits.
+"""What Ray's controller knows of a model's line, and what it tells of the model in turn.
 
 The policy runs inside the controller's loop, where a call that takes a second delays every
-deployment of the cluster; it reads `view` instead, which this thread renews four times a second.
+deployment of the cluster; it reads `view` and sets `wanted` instead, and a thread speaks to Redis
+four times a second.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from redis.exceptions import RedisError
 
 from serving.demand import Demand
 from serving.flow_reader import FlowReader
+from serving.publisher import ModelStore
+from serving.record import model_record_json
 from serving.replica_pace import ReplicaPace
 
 # A worker's heartbeat takes up to a second, Ray's loop another: with this, three are kept.
@@ -41,17 +45,27 @@ class LineView:
 
 
 class LineWatch:
-    """Reads until it is collected. FLOODGATE_FLOW_URL comes from the environment of Ray's run,
-    not as an argument, which Ray would log."""
+    """Reads and tells until it is collected. `replicas_max` and `adapters` are told as they are.
 
-    def __init__(self, model: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    FLOODGATE_FLOW_URL comes from the environment of Ray's run, not as an argument, which Ray
+    would log.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        replicas_max: int,
+        adapters: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock = clock
-        self._kept = _Kept()
+        self._kept = _Kept(replicas_max, adapters)
         stop = threading.Event()
-        reader = FlowReader(os.environ["FLOODGATE_FLOW_URL"], model=model)
-        threading.Thread(
-            target=_read, args=(reader, self._kept, clock, stop), name="line-watch", daemon=True
-        ).start()
+        flow_url = os.environ["FLOODGATE_FLOW_URL"]
+        reader, store = FlowReader(flow_url, model=model), ModelStore(flow_url, model=model)
+        arguments = (reader, store, self._kept, clock, stop)
+        threading.Thread(target=_run, args=arguments, name="line-watch", daemon=True).start()
         weakref.finalize(self, stop.set)
 
     @property
@@ -60,31 +74,62 @@ class LineWatch:
         view = self._kept.view
         return view if self._clock() - view.read_at < _STALE_S else None
 
+    def tell(self, wanted: int) -> None:
+        """So many replicas are wanted now: gateways tell a model that sleeps from a dead one."""
+        self._kept.wanted = wanted
 
+
+@dataclass(slots=True)
 class _Kept:
     """What the thread and the policy share; apart from LineWatch, so that it can be collected."""
 
-    view = LineView()
+    replicas_max: int
+    adapters: tuple[str, ...]
+    view: LineView = field(default_factory=LineView)
+    wanted: int | None = None
+    facts: dict[str, Any] | None = None
+
+    def record(self) -> str | None:
+        """The model's record, None as long as nobody has said what is wanted."""
+        if self.wanted is None:
+            return None
+        return model_record_json(
+            replicas_wanted=self.wanted,
+            replicas_max=self.replicas_max,
+            adapters=self.adapters,
+            facts=self.facts,
+        )
 
 
-def _read(
-    reader: FlowReader, kept: _Kept, clock: Callable[[], float], stop: threading.Event
+def _run(
+    reader: FlowReader,
+    store: ModelStore,
+    kept: _Kept,
+    clock: Callable[[], float],
+    stop: threading.Event,
 ) -> None:
     pace, is_failing = ReplicaPace(), False
     while not stop.wait(_PERIOD_S):
         try:
-            look = reader.look()
-            pace.look(look.replicas, clock())
+            _look(reader, kept, pace, clock)
+            if record := kept.record():
+                store.write(record)
         except RedisError as error:
             if not is_failing:
                 _log.warning("the line cannot be read, replicas stay as they are: %s", error)
             is_failing = True
-            continue
         except Exception:
             _log.exception("the line cannot be read, replicas stay as they are")
-            continue
-        is_failing = False
-        kept.view = LineView(
-            look.demand, look.pin, pace.slots, pace.tokens_per_s, pace.start_s, clock()
-        )
+        else:
+            is_failing = False
+    # The record expires by itself: a policy that takes over may have written it anew by now.
     reader.close()
+    store.close()
+
+
+def _look(reader: FlowReader, kept: _Kept, pace: ReplicaPace, clock: Callable[[], float]) -> None:
+    look, now = reader.look(), clock()
+    pace.look(look.replicas, now)
+    if running := [each for each in look.replicas if each["state"] == "running"]:
+        kept.facts = running[0]
+    kept.view = LineView(look.demand, look.pin, pace.slots, pace.tokens_per_s, pace.start_s, now)

@@ -23,7 +23,7 @@ from serving.errors import SettingsConflict
 from serving.settings import ServingSettings
 
 # Everything else is of the machine, or of the run.
-_OF_A_MODEL = frozenset(
+OF_A_MODEL = frozenset(
     {
         "model",
         "replicas",
@@ -75,10 +75,10 @@ def _model(settings: ServingSettings, name: str, terms: Any) -> ServingSettings:
     where = f"{settings.models_file}: {name!r}"
     if not isinstance(terms, dict) or "model" not in terms:
         raise SettingsConflict(f"{where}: `model` must name a folder, or a model on the hub.")
-    if unknown := sorted(map(str, terms.keys() - _OF_A_MODEL)):
+    if unknown := sorted(map(str, terms.keys() - OF_A_MODEL)):
         raise SettingsConflict(
             f"{where}: {', '.join(unknown)} cannot be set for one model; "
-            f"{', '.join(sorted(_OF_A_MODEL))} can."
+            f"{', '.join(sorted(OF_A_MODEL))} can."
         )
     try:
         return ServingSettings(

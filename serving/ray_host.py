@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from serving.core_claim import usable_cores
 from serving.engine_config import replica_cpus
 from serving.environment import run_environment
 from serving.phases import Phases
@@ -21,11 +22,6 @@ _OBJECT_STORE_BYTES = 80 * 2**20
 # A stop must fit in 10 s: draining is set apart, then Serve, Ray and what is left.
 _SERVE_STOP_S_MAX = 4.0
 _RAY_STOP_S_MAX = 3.0
-
-
-def usable_cores() -> tuple[int, ...]:
-    """The cores that this process may use."""
-    return tuple(sorted(os.sched_getaffinity(0)))
 
 
 def start_ray(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.accelerator import Accelerator
-from serving.core_claim import claim_block
+from serving.core_claim import claim_block, usable_cores
 from serving.cores import thread_binding, threads_per_replica
 from serving.engine_config import llm_config_arguments, slot_bounds, slots_of
 from serving.engine_metrics import read_engine_load
@@ -26,6 +26,7 @@ from serving.first_answer import get_first_answer
 from serving.hang_watch import HangWatch
 from serving.model_folder import tokenizer_folder
 from serving.publisher import Publisher, RecordStore
+from serving.ready_model import with_engine_folder
 from serving.record import (
     EngineLoad,
     ReplicaFacts,
@@ -45,11 +46,13 @@ class Replica:
     """Deployed by `serving.server`; one instance is one engine on one port."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits constructors
-        self, settings: ServingSettings, accelerator: Accelerator, cores: tuple[int, ...]
+        self, settings: ServingSettings, accelerator: Accelerator
     ) -> None:
         from ray import serve
 
-        self._settings = settings
+        self._settings = settings = with_engine_folder(settings)
+        # Before vLLM binds its threads.
+        cores = usable_cores()
         self._draining = False
         self._port: int | None = None
         self._started_at = time.monotonic()

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.accelerator import Accelerator, choose_accelerator, gpu_count, vllm_is_cpu_build
-from serving.engine_config import deployment_options
+from serving.accelerator import choose_accelerator, gpu_count, vllm_is_cpu_build
+from serving.application import application, application_name
 from serving.errors import HostFailed, ServingError, StartFailed, StartTimedOut
-from serving.model_keeper import ModelKeeper
 from serving.phases import Phases
-from serving.ray_host import usable_cores
 from serving.replica_calls import replica_addresses, replica_state
 from serving.settings import ServingSettings
+from serving.silent_replicas import SilentReplicas
 from serving.start_failure import start_failure_reason
 
 _POLL_S = 0.25
@@ -27,41 +25,31 @@ _WATCH_PERIOD_S = 1.0
 _CONTROLLER_GONE_S_MAX = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """One model, and who sees to it."""
-
-    settings: ServingSettings
-    keeper: ModelKeeper
-
-    @property
-    def app(self) -> str:
-        """The name of its application."""
-        return f"floodgate--{self.settings.served_name.replace('/', '--')}"
-
-
-def deploy(fleets: Sequence[Fleet], folder: Path, phases: Phases) -> list[Fleet]:
+def deploy(
+    models: Sequence[ServingSettings], folder: Path, phases: Phases
+) -> list[ServingSettings]:
     """Deploy all models and wait for their replicas; those that started.
 
-    One that cannot start is told and left aside while another can. Raises StartFailed or
+    One that cannot start is told and taken away while another can. Raises StartFailed or
     StartTimedOut when none can.
     """
     from ray import serve
 
-    targets = [_target(fleet, phases) for fleet in fleets]
+    targets = [_target(settings, phases) for settings in models]
     serve.run_many(targets, wait_for_applications_running=False)
     started, failures = [], []
-    for fleet in fleets:
+    for settings in models:
         try:
-            _await_replicas(fleet, folder)
-            started.append(fleet)
+            _await_replicas(settings, folder)
+            started.append(settings)
         except ServingError as error:
-            fleet.keeper.give_up()
+            # Its policy would go on telling gateways that replicas are wanted.
+            serve.delete(application_name(settings), _blocking=False)
             failures.append(error)
-            phases.done(f"{fleet.settings.served_name} does not start: {error}")
+            phases.done(f"{settings.served_name} does not start: {error}")
     if not started:
         raise failures[0]
-    settings = fleets[0].settings
+    settings = models[0]
     for address in replica_addresses(settings):
         if state := replica_state(settings, address):
             steps = ", ".join(f"{step} {seconds} s" for step, seconds in state["start_s"].items())
@@ -70,33 +58,26 @@ def deploy(fleets: Sequence[Fleet], folder: Path, phases: Phases) -> list[Fleet]
     return started
 
 
-def _target(fleet: Fleet, phases: Phases) -> Any:
+def _target(settings: ServingSettings, phases: Phases) -> Any:
     from ray import serve
 
-    from serving.replica import Replica
-
-    settings, cores = fleet.settings, usable_cores()
-    accelerator: Accelerator = choose_accelerator(
+    accelerator = choose_accelerator(
         settings.accelerator, gpus=gpu_count(), cpu_build=vllm_is_cpu_build()
-    )
-    deployment = serve.deployment(
-        serve.ingress()(Replica), **deployment_options(settings, accelerator, len(cores))
     )
     phases.done(f"loading {settings.served_name} on {settings.replicas} x {accelerator}")
     # Without a prefix: each replica has a port of its own, on which every path is the model's.
     return serve.RunTarget(
-        deployment.bind(settings, accelerator, cores), name=fleet.app, route_prefix=None
+        application(settings, accelerator), name=application_name(settings), route_prefix=None
     )
 
 
-def _await_replicas(fleet: Fleet, folder: Path) -> None:
+def _await_replicas(settings: ServingSettings, folder: Path) -> None:
     from ray import serve
     from ray.serve.schema import ApplicationStatus
 
-    settings = fleet.settings
     deadline = time.monotonic() + settings.start_s_max
     while True:
-        app = serve.status().applications[fleet.app]
+        app = serve.status().applications[application_name(settings)]
         if app.status == ApplicationStatus.RUNNING:
             return
         if app.status == ApplicationStatus.DEPLOY_FAILED:
@@ -112,41 +93,41 @@ def _await_replicas(fleet: Fleet, folder: Path) -> None:
         time.sleep(_POLL_S)
 
 
-def watch(fleets: Sequence[Fleet], phases: Phases) -> None:
-    """Report every change of the number of replicas, until a signal ends it.
+def watch(models: Sequence[ServingSettings], phases: Phases) -> None:
+    """End silent replicas and report every change of their number, until a signal ends it.
 
     Raises HostFailed when Ray's controller has been gone for too long.
     """
-    told = {fleet.app: (fleet.settings.replicas, fleet.settings.replicas) for fleet in fleets}
+    told = {each.served_name: (each.replicas, each.replicas) for each in models}
+    silent = [SilentReplicas(each) for each in models]
     answered_at = time.monotonic()
     while True:
         time.sleep(_WATCH_PERIOD_S)
+        for each in silent:
+            each.end()
         try:
-            counts = _replica_counts(fleets)
+            counts = _replica_counts(models)
         except Exception as error:  # Ray raises its own errors and bare RuntimeErrors alike
             if time.monotonic() - answered_at > _CONTROLLER_GONE_S_MAX:
                 raise HostFailed(f"Ray's controller is gone: {error}") from error
             continue
         answered_at = time.monotonic()
-        for fleet in fleets:
-            running, wanted = counts[fleet.app]
-            fleet.keeper.wanted = wanted
-            if counts[fleet.app] != told[fleet.app]:
-                name = fleet.settings.served_name
-                phases.done(f"{name}: {running} of {wanted} replicas running")
+        for name, (running, kept) in counts.items():
+            if told[name] != (running, kept):
+                phases.done(f"{name}: {running} of {kept} replicas running")
         told = counts
 
 
-def _replica_counts(fleets: Sequence[Fleet]) -> dict[str, tuple[int, int]]:
-    """Of each application the replicas that run, and all but those that stop."""
+def _replica_counts(models: Sequence[ServingSettings]) -> dict[str, tuple[int, int]]:
+    """Of each model the replicas that run, and all but those that stop."""
     from ray import serve
 
     applications, counts = serve.status().applications, {}
-    for fleet in fleets:
-        (deployment,) = applications[fleet.app].deployments.values()
+    for settings in models:
+        (deployment,) = applications[application_name(settings)].deployments.values()
         states = {str(state): int(count) for state, count in deployment.replica_states.items()}
         kept = sum(states.values()) - states.get("STOPPING", 0)
-        counts[fleet.app] = (states.get("RUNNING", 0), kept)
+        counts[settings.served_name] = (states.get("RUNNING", 0), kept)
     return counts
 
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 
 class LinePolicy:
-    """`policy_kwargs` are what ScalingTerms takes, and the model's name. Ray logs them."""
+    """`policy_kwargs` are what ScalingTerms takes, the model and its adapters. Ray logs them."""
 
-    def __init__(self, model: str, **terms: Any) -> None:
+    def __init__(self, model: str, adapters: Sequence[str] = (), **terms: Any) -> None:
         from serving.line_watch import LineWatch
         from serving.scaling_rule import ScalingRule, ScalingTerms
 
         self._model = model
-        self._watch = LineWatch(model)
+        self._watch = LineWatch(model, replicas_max=terms["replicas_max"], adapters=tuple(adapters))
         self._rule = ScalingRule(ScalingTerms(**terms))
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
@@ -32,6 +33,7 @@ class LinePolicy:
         except Exception:
             logging.getLogger("ray.serve").exception("replicas stay as they are")
             wanted = context.target_num_replicas
+        self._watch.tell(wanted)
         return wanted, {}
 
     def _decide(self, context: Any) -> int:

@@ -13,19 +13,16 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from serving import processes, replica_fleet
 from serving.errors import HostFailed, ServingError
-from serving.lora_adapters import check_adapters
-from serving.model_folder import check_model, engine_folder
-from serving.model_keeper import ModelKeeper
 from serving.models_file import read_models
 from serving.phases import OnPhase, Phases
 from serving.ray_host import start_ray, stop_ray
+from serving.ready_model import with_engine_folder
 from serving.replica_calls import drain_replicas, replica_addresses
-from serving.replica_fleet import Fleet
 from serving.settings import ServingSettings
 from serving.stop_signals import StopRequested, ignore_signals, stop_signals
 
@@ -38,30 +35,21 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     or Ray is lost.
     """
     phases = Phases(on_phase)
-    models = [_with_engine_folder(each) for each in read_models(settings)]
+    models = [with_engine_folder(each) for each in read_models(settings)]
     home = settings.home.expanduser()
     if ended := processes.end_leftovers(home):
         phases.done(f"ended {ended} processes that an earlier run left behind")
     try:
-        with stop_signals(), _run_folder(home) as folder, ExitStack() as keeping:
-            fleets = [Fleet(each, keeping.enter_context(ModelKeeper(each))) for each in models]
+        with stop_signals(), _run_folder(home) as folder:
             try:
                 with _ray_failures():
                     start_ray(settings, models, folder, phases)
-                    started = replica_fleet.deploy(fleets, folder, phases)
+                    started = replica_fleet.deploy(models, folder, phases)
                     replica_fleet.watch(started, phases)
             finally:
                 _stop(settings, phases)
     except StopRequested:
         phases.done("stopped")
-
-
-def _with_engine_folder(settings: ServingSettings) -> ServingSettings:
-    """The settings with the folder that the engine reads, under the name that clients know."""
-    check_model(settings.model)
-    check_adapters(settings.lora_modules, served_name=settings.served_name)
-    folder = engine_folder(settings.model, settings.home.expanduser().absolute())
-    return settings.model_copy(update={"model": folder, "model_name": settings.served_name})
 
 
 @contextmanager

@@ -1,17 +1,15 @@
-"""Sees to a model's replicas from outside: tells the gateway of them, and ends silent ones."""
+"""Ends replicas of this machine that have fallen silent, so that Ray starts others."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from redis.exceptions import RedisError
+
 from serving.flow_reader import FlowReader
-from serving.publisher import ModelStore, Publisher
-from serving.record import model_record_json
 from serving.replica_calls import kill_replica
 from serving.settings import ServingSettings
 from serving.silence_watch import SilenceWatch
@@ -19,50 +17,27 @@ from serving.silence_watch import SilenceWatch
 _log = logging.getLogger(__name__)
 
 
-class ModelKeeper:
-    """Publishes once a second while it is entered. `wanted` is set by whoever knows it."""
+class SilentReplicas:
+    """Looks after one model's replicas, as they publish themselves."""
 
-    def __init__(self, settings: ServingSettings) -> None:
-        flow_url, model = settings.flow_url.get_secret_value(), settings.served_name
-        self.wanted = settings.replicas
+    def __init__(
+        self, settings: ServingSettings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._settings = settings
-        self._facts: Mapping[str, Any] | None = None
+        self._clock = clock
         self._silence = SilenceWatch()
-        self._given_up = False
-        self._reader = FlowReader(flow_url, model=model)
-        self._publisher = Publisher(ModelStore(flow_url, model=model), self._record)
+        self._reader = FlowReader(settings.flow_url.get_secret_value(), model=settings.served_name)
 
-    def give_up(self) -> None:
-        """Nobody sees to the model any more: it could not be started."""
-        self._given_up = True
+    def end(self) -> None:
+        """Kill those that are silent; nothing while the flow Redis does not answer.
 
-    def _record(self) -> str | None:
-        """In the publisher's thread. Raises redis.RedisError."""
-        if self._given_up:
-            return None
-        replicas = self._reader.look().replicas
-        if running := [each for each in replicas if each["state"] == "running"]:
-            self._facts = running[0]
+        To be called once a second. Returns within two Redis deadlines.
+        """
+        try:
+            replicas = self._reader.look().replicas
+        except RedisError:
+            return
         ports = {urlsplit(each["url"]).port or 0 for each in replicas if each["url"]}
-        for port in self._silence.look(ports, time.monotonic()):
+        for port in self._silence.look(ports, self._clock()):
             if kill_replica(self._settings, port):
                 _log.error("the replica at port %d fell silent and was killed", port)
-        return model_record_json(
-            replicas_wanted=self.wanted,
-            replicas_max=self._settings.most_replicas,
-            adapters=tuple(self._settings.lora_modules),
-            facts=self._facts,
-        )
-
-    def __enter__(self) -> Self:
-        self._publisher.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._publisher.stop()
-        self._reader.close()

@@ -74,7 +74,7 @@ def test_it_sees_demand_pin_and_replicas_and_outlives_a_restart(
     }
     flow.set("fg:replica:{m}:r1", json.dumps(record))
     flow.zadd("fg:replicas:{m}", {"r1": time.time() * 1000})
-    watch = LineWatch("m")
+    watch = LineWatch("m", replicas_max=4)
 
     def seen(view: LineView | None) -> tuple[Any, ...] | None:
         return None if view is None else (view.demand, view.pin, view.slots)

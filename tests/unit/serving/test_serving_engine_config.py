@@ -93,6 +93,11 @@ def test_a_gpu_replica_asks_for_one_gpu_per_rank(settings: ServingSettings) -> N
     assert bundles[0]["CPU"] == 1
 
 
+def test_stages_of_a_pipeline_have_gpus_of_their_own(settings: ServingSettings) -> None:
+    settings = _with(settings, tensor_parallel=8, engine_args={"pipeline_parallel_size": 2})
+    assert sum(bundle["GPU"] for bundle in placement_bundles(settings, "gpu", 64)) == 16
+
+
 def test_cpu_replicas_fit_on_the_machine_together(settings: ServingSettings) -> None:
     bundles = placement_bundles(_with(settings, replicas=2), "cpu", 8)
     assert bundles == [{"CPU": 4.0}]

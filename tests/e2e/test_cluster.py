@@ -1,0 +1,163 @@
+"""A Ray cluster of several nodes: set up from what the command prints, one of them lost.
+
+The nodes share this machine and its model folder; a real cluster has both of its own.
+"""
+
+import asyncio
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import redis
+
+from gateway import redis_keys
+from gateway.replica_record import Replica, parse_record
+from tests.gateway_process import GatewayProcess
+from tests.ray_cluster import RayCluster
+from tests.redis_server import RedisServer
+from tests.running_floodgate import MODEL, shared_cache
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.long,
+    pytest.mark.timeout(580),
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two replicas share one core"),
+]
+
+CHAT = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Tell me a story."}],
+    "max_tokens": 8,
+}
+LONG = {**CHAT, "max_tokens": 600, "ignore_eos": True, "stream": True}
+PATH = "/v1/chat/completions"
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
+    with (
+        RedisServer.ledger(tmp_path / "ledger") as ledger,
+        RedisServer.flow(tmp_path / "f") as flow,
+    ):
+        yield ledger, flow
+
+
+@pytest.fixture
+def terms(servers: tuple[RedisServer, RedisServer], tmp_path: Path) -> dict[str, object]:
+    """What gateway, nodes and commands have in common."""
+    ledger, flow = servers
+    return {
+        "home": tmp_path / "home",
+        "ledger_url": ledger.url,
+        "flow_url": flow.url,
+        "waitlist_secret": secrets.token_hex(32),
+        "engine_secret": secrets.token_hex(16),
+        "flow_deadline_s": 2.0,
+    }
+
+
+@pytest.fixture
+def cluster(terms: dict[str, object]) -> Iterator[RayCluster]:
+    # Ray's sockets lie in it, and their path must stay below 108 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="fg-cluster-"))
+    cluster = RayCluster(
+        folder,
+        model=Path(shared_cache()) / "models" / MODEL,
+        accelerator="cpu",
+        replica_host="0.0.0.0",
+        replicas=2,
+        cpu_threads=1,
+        cpu_binding="nobind",
+        kv_cache_gib=1,
+        replica_slots=4,
+        **terms,
+    )
+    try:
+        with cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def gateway(terms: dict[str, object], tmp_path: Path) -> AsyncIterator[GatewayProcess]:
+    gateway = GatewayProcess(tmp_path, **terms)
+    yield gateway
+    await asyncio.to_thread(gateway.stop)
+
+
+def replicas(flow: RedisServer) -> dict[str, Replica]:
+    """Address of its node -> the replica, of those that run."""
+    with redis.Redis.from_url(flow.url, decode_responses=True) as client:
+        names = client.zrange(redis_keys.replica_index(MODEL), 0, -1)
+        texts = [client.get(redis_keys.replica_record_prefix(MODEL) + name) for name in names]
+    found = [replica for text in texts if text and (replica := parse_record(text))]
+    return {
+        urlsplit(replica.url).hostname or "": replica
+        for replica in found
+        if replica.state == "running"
+    }
+
+
+async def until_on(flow: RedisServer, nodes: set[str]) -> None:
+    while replicas(flow).keys() != nodes:
+        await asyncio.sleep(0.2)
+
+
+async def test_a_node_is_lost_and_another_joins(
+    cluster: RayCluster,
+    gateway: GatewayProcess,
+    servers: tuple[RedisServer, RedisServer],
+) -> None:
+    _, flow = servers
+    await asyncio.to_thread(cluster.start, "127.0.0.2", "127.0.0.3")
+    await asyncio.to_thread(cluster.deploy)
+    await until_on(flow, {"127.0.0.2", "127.0.0.3"})
+    await gateway.start()
+    made = cluster.floodgate("invites", "create", "--count", "1", "--json")
+    code = re.search(r"fgi-[0-9A-Za-z-]+", made)
+    assert code is not None, made
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=300) as client:
+        address = {"code": code.group(), "email": "somebody@example.com"}
+        redeemed = await client.post("/invites/redeem", json=address)
+        client.headers["authorization"] = f"Bearer {redeemed.json()['api_key']}"
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+
+        streams = [asyncio.create_task(_text(client)) for _ in range(4)]
+        while [each.engine.running for each in replicas(flow).values()] != [2, 2]:
+            await asyncio.sleep(0.1)
+        cluster.kill("127.0.0.3")
+        killed_at = time.monotonic()
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        print(f"a node lost: next request served after {time.monotonic() - killed_at:.1f} s")
+        texts = [(await stream).rstrip() for stream in streams]
+        cut = [text for text in texts if not text.endswith("data: [DONE]")]
+        assert len(cut) == 2, "those of the other node run on"
+        assert all('"code":"engine_gone"' in text.replace(" ", "") for text in cut), cut
+        await until_on(flow, {"127.0.0.2"})
+
+        await asyncio.to_thread(cluster.add, "127.0.0.4")
+        await until_on(flow, {"127.0.0.2", "127.0.0.4"})
+        print(f"two replicas again after {time.monotonic() - killed_at:.0f} s")
+
+        shown = json.loads(cluster.floodgate("scale", "--json"))
+        (model,) = shown if isinstance(shown, list) else [shown]
+        assert (model["running"], model["wanted"]) == (2, 2)
+        cluster.floodgate("scale", MODEL, "1")
+        while len(replicas(flow)) != 1:
+            await asyncio.sleep(0.2)
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+
+
+async def _text(client: httpx.AsyncClient) -> str:
+    async with client.stream("POST", PATH, json=LONG) as answer:
+        return "".join([text async for text in answer.aiter_text()])

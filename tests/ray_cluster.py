@@ -1,0 +1,133 @@
+"""Several nodes of Ray on this machine, each as `ray start` makes it, at a loopback address."""
+
+import contextlib
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from tests.gateway_process import free_port
+from tests.running_floodgate import floodgate
+
+_START_S_MAX = 120.0
+_MIB = 2**20
+
+
+class RayCluster:
+    """A head without work and nodes that each have room for so many replicas of one core.
+
+    `settings` are Floodgate's, as they are named in .env.example, without the prefix.
+    """
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._gcs_port, self._dashboard_port = free_port(), free_port()
+        self._token = secrets.token_hex(32)
+        self._nodes: dict[str, psutil.Process] = {}
+
+    @property
+    def own_environment(self) -> dict[str, str]:
+        """The settings, on top of what this process has."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("FLOODGATE_")}
+        return {**kept, **{f"FLOODGATE_{k.upper()}": str(v) for k, v in self._settings.items()}}
+
+    def node_environment(self) -> dict[str, str]:
+        """As `floodgate cluster env` prints it, with a token."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("FLOODGATE_")}
+        lines = self.floodgate("cluster", "env").splitlines()
+        told = dict(shlex.split(line)[0].split("=", 1) for line in lines)
+        return {**kept, **told, "RAY_AUTH_TOKEN": self._token}
+
+    def floodgate(self, *arguments: str) -> str:
+        """What a `floodgate` command prints."""
+        return _output([floodgate(), *arguments], self.own_environment)
+
+    def start(self, *nodes: str) -> None:
+        """The head at 127.0.0.1, then a node with one core at each of these addresses."""
+        self._add(
+            "127.0.0.1",
+            "--head",
+            "--num-cpus=0",
+            f"--port={self._gcs_port}",
+            f"--temp-dir={self._folder}",
+            "--dashboard-host=127.0.0.1",
+            f"--dashboard-port={self._dashboard_port}",
+            "--ray-client-server-port=0",
+        )
+        for address in nodes:
+            self.add(address)
+
+    def add(self, address: str) -> None:
+        """One more node with one core."""
+        self._add(address, f"--address=127.0.0.1:{self._gcs_port}", "--num-cpus=1")
+
+    def _add(self, address: str, *options: str) -> None:
+        command = [
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            "--block",
+            f"--node-ip-address={address}",
+            f"--object-store-memory={80 * _MIB}",
+            f"--dashboard-agent-listen-port={free_port()}",
+            "--disable-usage-stats",
+            *options,
+        ]
+        log = self._folder / f"node-{address}.log"
+        with log.open("wb") as output:
+            started = subprocess.Popen(
+                command, env=self.node_environment(), stdout=output, stderr=output
+            )
+        self._nodes[address] = psutil.Process(started.pid)
+        deadline = time.monotonic() + _START_S_MAX
+        while "Ray runtime started" not in log.read_text(errors="replace"):
+            assert started.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < deadline, log.read_text(errors="replace")
+            time.sleep(0.1)
+
+    def deploy(self) -> str:
+        """What `serve deploy` says of the config that `floodgate cluster config` prints."""
+        path = self._folder / "serve.yaml"
+        path.write_text(self.floodgate("cluster", "config", f"--proxy-port={free_port()}"))
+        return self.serve("deploy", str(path))
+
+    def serve(self, *arguments: str) -> str:
+        """What Ray's `serve` command says of this cluster."""
+        command = str(Path(sys.executable).with_name("serve"))
+        address = f"http://127.0.0.1:{self._dashboard_port}"
+        return _output([command, *arguments, f"--address={address}"], self.node_environment())
+
+    def kill(self, address: str) -> None:
+        """As a machine that loses its power."""
+        node = self._nodes.pop(address)
+        for process in [*node.children(recursive=True), node]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for address in list(self._nodes):
+            self.kill(address)
+
+
+def _output(command: list[str], environment: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
+    return done.stdout
