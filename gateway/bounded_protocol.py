@@ -63,7 +63,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._lost = False
         # Weakly: the scope that has it is held by the connection, and such a cycle would keep
         # 10 KB of each connection that is gone for a collector that seldom comes.
-        self._extensions = {DISCONNECT_EXTENSION: {"when_gone": _weakly(self._call_when_gone)}}
+        self._extensions: dict[str, dict[object, object]] = {
+            DISCONNECT_EXTENSION: {"when_gone": _weakly(self._call_when_gone)}
+        }
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
