@@ -19,6 +19,8 @@ from tests.running_floodgate import floodgate
 
 _START_S_MAX = 120.0
 _MIB = 2**20
+# Ray takes 127.0.0.1 for the address of the machine's outward interface.
+_HEAD = "127.0.0.10"
 
 
 class RayCluster:
@@ -32,7 +34,7 @@ class RayCluster:
         self._settings = settings
         self._gcs_port, self._dashboard_port = free_port(), free_port()
         self._token = secrets.token_hex(32)
-        self._nodes: dict[str, psutil.Process] = {}
+        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
     def own_environment(self) -> dict[str, str]:
@@ -52,23 +54,23 @@ class RayCluster:
         return _output([floodgate(), *arguments], self.own_environment)
 
     def start(self, *nodes: str) -> None:
-        """The head at 127.0.0.1, then a node with one core at each of these addresses."""
+        """The head, then a node with one core at each of these addresses."""
         self._add(
-            "127.0.0.1",
+            _HEAD,
             "--head",
             "--num-cpus=0",
             f"--port={self._gcs_port}",
             f"--temp-dir={self._folder}",
-            "--dashboard-host=127.0.0.1",
+            f"--dashboard-host={_HEAD}",
             f"--dashboard-port={self._dashboard_port}",
-            "--ray-client-server-port=0",
+            f"--ray-client-server-port={free_port()}",
         )
         for address in nodes:
             self.add(address)
 
     def add(self, address: str) -> None:
         """One more node with one core."""
-        self._add(address, f"--address=127.0.0.1:{self._gcs_port}", "--num-cpus=1")
+        self._add(address, f"--address={_HEAD}:{self._gcs_port}", "--num-cpus=1")
 
     def _add(self, address: str, *options: str) -> None:
         command = [
@@ -86,7 +88,7 @@ class RayCluster:
             started = subprocess.Popen(
                 command, env=self.node_environment(), stdout=output, stderr=output
             )
-        self._nodes[address] = psutil.Process(started.pid)
+        self._nodes[address] = started
         deadline = time.monotonic() + _START_S_MAX
         while "Ray runtime started" not in log.read_text(errors="replace"):
             assert started.poll() is None, log.read_text(errors="replace")
@@ -102,15 +104,18 @@ class RayCluster:
     def serve(self, *arguments: str) -> str:
         """What Ray's `serve` command says of this cluster."""
         command = str(Path(sys.executable).with_name("serve"))
-        address = f"http://127.0.0.1:{self._dashboard_port}"
+        address = f"http://{_HEAD}:{self._dashboard_port}"
         return _output([command, *arguments, f"--address={address}"], self.node_environment())
 
     def kill(self, address: str) -> None:
         """As a machine that loses its power."""
         node = self._nodes.pop(address)
-        for process in [*node.children(recursive=True), node]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(node.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        node.kill()
+        node.wait()
 
     def __enter__(self) -> Self:
         return self

@@ -119,9 +119,9 @@ async def test_a_node_is_lost_and_another_joins(
     servers: tuple[RedisServer, RedisServer],
 ) -> None:
     _, flow = servers
-    await asyncio.to_thread(cluster.start, "127.0.0.2", "127.0.0.3")
+    await asyncio.to_thread(cluster.start, "127.0.0.11", "127.0.0.12")
     await asyncio.to_thread(cluster.deploy)
-    await until_on(flow, {"127.0.0.2", "127.0.0.3"})
+    await until_on(flow, {"127.0.0.11", "127.0.0.12"})
     await gateway.start()
     made = cluster.floodgate("invites", "create", "--count", "1", "--json")
     code = re.search(r"fgi-[0-9A-Za-z-]+", made)
@@ -135,7 +135,7 @@ async def test_a_node_is_lost_and_another_joins(
         streams = [asyncio.create_task(_text(client)) for _ in range(4)]
         while [each.engine.running for each in replicas(flow).values()] != [2, 2]:
             await asyncio.sleep(0.1)
-        cluster.kill("127.0.0.3")
+        cluster.kill("127.0.0.12")
         killed_at = time.monotonic()
         assert (await client.post(PATH, json=CHAT)).status_code == 200
         print(f"a node lost: next request served after {time.monotonic() - killed_at:.1f} s")
@@ -143,10 +143,10 @@ async def test_a_node_is_lost_and_another_joins(
         cut = [text for text in texts if not text.endswith("data: [DONE]")]
         assert len(cut) == 2, "those of the other node run on"
         assert all('"code":"engine_gone"' in text.replace(" ", "") for text in cut), cut
-        await until_on(flow, {"127.0.0.2"})
+        await until_on(flow, {"127.0.0.11"})
 
-        await asyncio.to_thread(cluster.add, "127.0.0.4")
-        await until_on(flow, {"127.0.0.2", "127.0.0.4"})
+        await asyncio.to_thread(cluster.add, "127.0.0.13")
+        await until_on(flow, {"127.0.0.11", "127.0.0.13"})
         print(f"two replicas again after {time.monotonic() - killed_at:.0f} s")
 
         shown = json.loads(cluster.floodgate("scale", "--json"))

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.integration
 TERMS = {
     "replicas_min": 0,
     "replicas_max": 4,
+    "adapters": ["poet"],
     "wait_s_target": 20,
     "down_after_s": 300,
     "to_zero_after_s": 900,
@@ -98,3 +99,35 @@ def test_the_policy_starts_a_replica_for_the_first_who_waits_and_obeys_a_pin(
     flow.delete("fg:pins")
     context.target_num_replicas = 1
     until(lambda: policy(context) == (1, {}))
+
+
+def test_the_policy_tells_what_is_wanted_and_what_the_model_is_like_while_it_sleeps(
+    flow: "Redis",
+) -> None:
+    facts = {"context_tokens_max": 99, "endpoints": ["completions"], "tokenizer": "/m"}
+    record = {
+        "replica_id": "r1",
+        "state": "running",
+        "slots": 8,
+        "engine": {"running": 0, "generation_tokens": 0, "prompt_tokens": 0},
+        **facts,
+    }
+    flow.set("fg:replica:{m}:r1", json.dumps(record))
+    flow.zadd("fg:replicas:{m}", {"r1": time.time() * 1000})
+    held, context = [LinePolicy("m", **TERMS)], Context()
+    until(lambda: held[0]._watch.view)
+    assert not flow.exists("fg:model:{m}"), "nobody has asked for a decision yet"
+    demand(flow, 1)
+    until(lambda: held[0](context) == (1, {}))
+    flow.delete("fg:replica:{m}:r1")
+    expected = {
+        "version": 1,
+        "replicas_wanted": 1,
+        "replicas_max": 4,
+        "adapters": ["poet"],
+        **facts,
+    }
+    until(lambda: json.loads(flow.get("fg:model:{m}") or "{}") == expected)
+    assert flow.zscore("fg:models", "m") is not None
+    held.clear()
+    until(lambda: not flow.exists("fg:model:{m}"))
