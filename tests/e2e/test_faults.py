@@ -152,18 +152,26 @@ async def until_busy(
         await asyncio.sleep(0.05)
 
 
-async def report(
-    pair: RunningFloodgate, fault: str, affected: int, client: httpx.AsyncClient
-) -> None:
-    """Prints what the fault cost, once everything is as before."""
-    began_at = time.monotonic()
-    assert (await client.post(PATH, json=SHORT)).status_code == 200
-    served_s = time.monotonic() - began_at
-    whole_s = await until_running(pair, 2)
-    print(
-        f"{fault}: {affected} requests affected, next one served after {served_s:.1f} s, "
-        f"both replicas back after {whole_s:.0f} s more"
-    )
+class Fault:
+    """One fault from its moment on, and what it costs. Prints that once everything is as before."""
+
+    def __init__(self, pair: RunningFloodgate, name: str) -> None:
+        self._pair, self._name = pair, name
+        self._at = time.monotonic()
+        self._served_s = 0.0
+
+    async def next_request(self, client: httpx.AsyncClient) -> None:
+        """Another caller's request, sent at once."""
+        assert (await client.post(PATH, json=SHORT)).status_code == 200
+        self._served_s = time.monotonic() - self._at
+
+    async def over(self, affected: int) -> None:
+        """Waits until both replicas run."""
+        await until_running(self._pair, 2)
+        print(
+            f"\n{self._name}: {affected} requests affected, next one served after "
+            f"{self._served_s:.1f} s, both replicas there after {time.monotonic() - self._at:.0f} s"
+        )
 
 
 async def test_a_replica_that_is_killed_in_mid_stream(
@@ -175,11 +183,13 @@ async def test_a_replica_that_is_killed_in_mid_stream(
     for stream in streams:
         await stream.begun.wait()
     (await until_busy(pair, processes)).kill()
+    fault = Fault(pair, "replica killed in mid-stream")
+    await fault.next_request(client)
     texts = [(await stream.text).rstrip() for stream in streams]
     cut = [text for text in texts if not text.endswith("data: [DONE]")]
     assert 0 < len(cut) < 4, "the other replica's streams run on"
     assert all('"code":"engine_gone"' in text.replace(" ", "") for text in cut), cut
-    await report(pair, "replica killed in mid-stream", len(cut), client)
+    await fault.over(len(cut))
 
 
 async def test_a_replica_that_is_killed_during_a_prefill(
@@ -189,10 +199,12 @@ async def test_a_replica_that_is_killed_during_a_prefill(
     processes = listening(pair)
     asked = asyncio.create_task(client.post(PATH, json={**LONG_PROMPT, "stream": True}))
     (await until_busy(pair, processes)).kill()
+    fault = Fault(pair, "replica killed during a prefill")
+    await fault.next_request(client)
     answer = await asked
     assert answer.status_code == 200
     assert answer.text.rstrip().endswith("data: [DONE]"), answer.text[-500:]
-    await report(pair, "replica killed during a prefill", 0, client)
+    await fault.over(0)
 
 
 async def test_an_engine_that_the_kernel_kills(
@@ -202,8 +214,10 @@ async def test_an_engine_that_the_kernel_kills(
     processes = listening(pair)
     asked = asyncio.create_task(client.post(PATH, json=LONG_PROMPT))
     engine_of(await until_busy(pair, processes)).kill()
+    fault = Fault(pair, "engine killed by the kernel")
+    await fault.next_request(client)
     assert (await asked).status_code == 200
-    await report(pair, "engine killed by the kernel", 0, client)
+    await fault.over(0)
 
 
 async def test_an_engine_that_hangs(pair: RunningFloodgate, client: httpx.AsyncClient) -> None:
@@ -212,11 +226,11 @@ async def test_an_engine_that_hangs(pair: RunningFloodgate, client: httpx.AsyncC
     asked = asyncio.create_task(client.post(PATH, json=LONG_PROMPT))
     engine = engine_of(await until_busy(pair, processes))
     engine.send_signal(signal.SIGSTOP)
-    stopped_at = time.monotonic()
+    fault = Fault(pair, f"engine stopped, hangs noticed after {HANG_S} s")
+    await fault.next_request(client)
     assert (await asked).status_code == 200, "answered by the other one, with one charge"
-    print(f"an engine hung: answered elsewhere after {time.monotonic() - stopped_at:.0f} s")
     assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
-    await report(pair, "engine hung", 0, client)
+    await fault.over(0)
 
 
 async def test_a_replica_process_that_hangs(
@@ -227,10 +241,12 @@ async def test_a_replica_process_that_hangs(
     asked = asyncio.create_task(client.post(PATH, json=LONG_PROMPT))
     replica = await until_busy(pair, processes)
     replica.send_signal(signal.SIGSTOP)
+    fault = Fault(pair, "replica process stopped")
+    await fault.next_request(client)
     assert (await asked).status_code == 200
     while replica.is_running() and replica.status() != psutil.STATUS_ZOMBIE:
         await asyncio.sleep(0.1)
-    await report(pair, "replica process hung", 0, client)
+    await fault.over(0)
 
 
 @pytest.mark.parametrize("name", ["ServeController", "ProxyActor"])
@@ -242,18 +258,22 @@ async def test_rays_controller_and_proxy_are_not_in_the_way(
     for stream in streams:
         await stream.begun.wait()
     found.kill()
+    fault = Fault(pair, f"{name} killed")
+    await fault.next_request(client)
     texts = [(await stream.text).rstrip() for stream in streams]
     assert all(text.endswith("data: [DONE]") for text in texts)
     while not [process for process in named(pair, name) if process.pid != found.pid]:
         await asyncio.sleep(0.1)
-    await report(pair, f"{name} killed", 0, client)
+    await fault.over(0)
 
 
 async def test_a_replica_is_replaced_also_after_the_controller_was(
     pair: RunningFloodgate, client: httpx.AsyncClient
 ) -> None:
     listening(pair)[port_of(pair.replicas()[0])].kill()
-    await report(pair, "replica killed behind a new controller", 0, client)
+    fault = Fault(pair, "replica killed behind a new controller")
+    await fault.next_request(client)
+    await fault.over(0)
 
 
 async def test_rays_head_is_restarted_as_a_whole(
@@ -262,9 +282,8 @@ async def test_rays_head_is_restarted_as_a_whole(
     """Ray's state is lost with it, so all of serving starts anew; callers wait in line."""
     (head,) = (p for p in pair.processes() if p.name() == "gcs_server")
     head.kill()
-    began_at = time.monotonic()
+    fault = Fault(pair, "Ray's head killed")
     while len(pair.replicas()) == 2:
         await asyncio.sleep(0.1)
-    while (answer := await client.post(PATH, json=SHORT)).status_code != 200:
-        assert answer.headers["x-should-retry"] == "true"
-    print(f"Ray's head killed: served again after {time.monotonic() - began_at:.0f} s")
+    await fault.next_request(client)
+    await fault.over(0)
