@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deploy.model_records import read_models
 from tests.plans_file import write_plans
 from tests.running_floodgate import MODEL, RunningFloodgate
 
@@ -73,6 +74,20 @@ async def until(elastic: RunningFloodgate, **wanted: int) -> float:
         await asyncio.sleep(0.1)
 
 
+async def until_decided(elastic: RunningFloodgate, replicas: int) -> float:
+    """Seconds until Ray's controller wants so many, by the model's record."""
+    began_at = time.monotonic()
+    flow_url = elastic.state["flow_url"]
+    while [each.replicas_wanted for each in read_models(flow_url)] != [replicas]:
+        await asyncio.sleep(0.05)
+    return time.monotonic() - began_at
+
+
+async def until_in_line(client: httpx.AsyncClient) -> None:
+    while not (await client.get("/v1/queue")).json()["models"][0]["waiting"]:
+        await asyncio.sleep(0.05)
+
+
 async def read(answer: httpx.Response) -> str:
     return (await answer.aread()).decode()
 
@@ -94,11 +109,10 @@ async def test_a_pin_puts_a_model_to_sleep_and_whoever_asks_then_waits_in_line(
     assert report["engine"]["models"][MODEL]["state"] == "scaled_to_zero"
 
     asked = asyncio.create_task(client.post(PATH, json=SHORT))
-    while not (await client.get("/v1/queue")).json()["models"][0]["waiting"]:
-        await asyncio.sleep(0.05)
+    await until_in_line(client)
     await asyncio.to_thread(scale, elastic, "auto")
-    took_s = await until(elastic, wanted=1)
-    print(f"decided to start a replica {took_s:.1f} s after the pin was taken back")
+    took_s = await until_decided(elastic, 1)
+    print(f"\ndecided to start a replica {took_s:.1f} s after the pin was taken back")
     assert (await asked).status_code == 200
 
 
@@ -106,15 +120,20 @@ async def test_the_line_brings_a_second_replica_and_its_end_takes_it_away(
     elastic: RunningFloodgate, client: httpx.AsyncClient
 ) -> None:
     await until(elastic, running=1)
-    began_at = time.monotonic()
     crowd = [asyncio.create_task(client.post(PATH, json=LONG)) for _ in range(30)]
-    await until(elastic, wanted=2)
-    print(f"decided to start a second replica {time.monotonic() - began_at:.1f} s into the crowd")
+    await until_in_line(client)
+    took_s = await until_decided(elastic, 2)
+    print(f"\ndecided to start a second replica {took_s:.1f} s after the line began")
     answers = await asyncio.gather(*crowd)
     assert {answer.status_code for answer in answers} == {200}
     assert all(answer.text.rstrip().endswith("data: [DONE]") for answer in answers)
     await until(elastic, wanted=1)
     await until(elastic, wanted=0, running=0)
+    asked = asyncio.create_task(client.post(PATH, json=SHORT))
+    await until_in_line(client)
+    took_s = await until_decided(elastic, 1)
+    print(f"\ndecided to wake the model {took_s:.1f} s after the line began")
+    assert (await asked).status_code == 200
 
 
 async def test_an_operator_pins_more_and_then_less_while_people_stream(
