@@ -72,7 +72,7 @@ class Admission:
     @property
     def live_workers(self) -> int:
         """Gateway workers that are alive, over all gateways; at least this one."""
-        return max((line.live_workers for line in self._lines.values()), default=1)
+        return max((line.lease.live_workers for line in self._lines.values()), default=1)
 
     @property
     def lines(self) -> tuple[PoolLine, ...]:
@@ -81,10 +81,11 @@ class Admission:
     @property
     def load(self) -> LineLoad:
         """As of the last heartbeat, over all workers and gateways."""
-        waits = (line.wait_s for line in self.lines if line.waiting_everywhere)
+        leases = [line.lease for line in self.lines]
+        waits = (lease.wait_s for lease in leases if lease.waiting_everywhere)
         return LineLoad(
             sum(r.slots for pool in self._capacity.view.pools() for r in pool.running),
-            sum(sum(line.slots_used.values()) + line.waiting_everywhere for line in self.lines),
+            sum(sum(lease.slots_used.values()) + lease.waiting_everywhere for lease in leases),
             max(waits, default=0.0),
         )
 
@@ -106,7 +107,8 @@ class Admission:
     def slot_of(self, pool: Pool, ticket: Ticket, granted: Granted) -> Slot | None:
         """What a granted ticket holds; None when its replica went meanwhile."""
         line, replica_id = self._line_of(pool), granted.replica_id
-        replica = line.replicas.get(replica_id) or _find(self._capacity, pool.name, replica_id)
+        known = line.lease.replicas.get(replica_id)
+        replica = known or _find(self._capacity, pool.name, replica_id)
         if replica is None:
             line.release(replica_id, ticket.ask.account_id)
             return None
@@ -132,9 +134,9 @@ class Admission:
         while True:
             for pool in self._pools():
                 line = self._line_of(pool)
-                line.replicas = {r.replica_id: self._with_room(r, line) for r in pool.running}
+                line.lease.replicas = {r.replica_id: self._with_room(r, line) for r in pool.running}
                 try:
-                    await line.renew()
+                    await line.lease.renew()
                     await self._tell_places(line)
                 except FlowUnavailable as error:
                     log.warning("lease_not_renewed", pool=pool.name, error=str(error))
@@ -143,7 +145,7 @@ class Admission:
                 self._look_for_idle_slots(pool, line)
                 await self._fairness.look(pool.name)
                 _measure(pool, line)
-            there = {r.replica_id for line in self.lines for r in line.replicas.values()}
+            there = {r.replica_id for line in self.lines for r in line.lease.replicas.values()}
             self._excess.forget_all_but(there)
             self._idle.forget_all_but(there)
             self._told_idle &= there
@@ -160,7 +162,7 @@ class Admission:
                     prefix, _, grants = message.partition("\n")
                     for line in self.lines:
                         if redis_keys.pool(line.pool) == prefix:
-                            line.take_grants(grants.split(" "))
+                            line.lease.take_grants(grants.split(" "))
             except FlowUnavailable:
                 await asyncio.sleep(HEARTBEAT_S)
 
@@ -174,7 +176,7 @@ class Admission:
 
     async def stop(self) -> None:
         """Gives up every lease, when the worker stops."""
-        await asyncio.gather(*(line.stop() for line in self.lines))
+        await asyncio.gather(*(line.lease.stop() for line in self.lines))
 
     async def account_views(self, account_id: str) -> list[AccountView]:
         """The account's own requests in every pool, over all workers.
@@ -193,7 +195,7 @@ class Admission:
             positions = await line.positions(some)
             # Below 0: granted meanwhile, or not registered yet.
             told = [(t, p) for t, p in zip(some, positions, strict=True) if p >= 0]
-            places = [Place(p + 1, line.drain.estimate(p)) for _, p in told]
+            places = [Place(p + 1, line.lease.drain.estimate(p)) for _, p in told]
             self._tell([ticket for ticket, _ in told], places)
 
     def _due(self, line: PoolLine) -> list[Ticket]:
@@ -211,7 +213,7 @@ class Admission:
     def _end_long_waits(self, pool: Pool, line: PoolLine) -> None:
         now = self._clock()
         for ticket in [t for t in line.tickets.waiting.values() if t.deadline <= now]:
-            retry_after_s = line.retry_after_s()
+            retry_after_s = line.lease.retry_after_s()
             error: ApiError = QueueTimeout(now - ticket.entered_at, retry_after_s)
             if pool.state is not PoolState.RUNNING:
                 retry_after_s = _RETRY_AFTER_NO_CAPACITY_S
@@ -222,7 +224,7 @@ class Admission:
     def _with_room(self, replica: Replica, line: PoolLine) -> Replica:
         """The replica with the slots that its engine really has room for."""
         in_engine = replica.engine.running + replica.engine.waiting
-        used = line.slots_used.get(replica.replica_id, 0)
+        used = line.lease.slots_used.get(replica.replica_id, 0)
         excess = self._excess.look(replica.replica_id, in_engine, used)
         if not excess:
             return replica
@@ -235,7 +237,7 @@ class Admission:
             if not replica.tells_its_load:
                 continue
             in_engine = replica.engine.running + replica.engine.waiting
-            used = line.slots_used.get(replica.replica_id, 0)
+            used = line.lease.slots_used.get(replica.replica_id, 0)
             idle = self._idle.look(replica.replica_id, used, in_engine)
             total += idle
             if idle and replica.replica_id not in self._told_idle:
@@ -253,7 +255,7 @@ class Admission:
         line = self._lines.get(pool.name)
         if line is None:
             line = PoolLine(self._flow, pool.name, self.worker_id, self._bounds, self._clock)
-            line.replicas = {r.replica_id: r for r in pool.running}
+            line.lease.replicas = {r.replica_id: r for r in pool.running}
             self._lines[pool.name] = line
         return line
 
@@ -268,7 +270,7 @@ def _find(capacity: Capacity, pool_name: str, replica_id: str) -> Replica | None
 def _measure(pool: Pool, line: PoolLine) -> None:
     SLOTS_HELD.labels(pool.name).set(line.held.total)
     SLOTS_CAPACITY.labels(pool.name).set(sum(r.slots for r in pool.running))
-    QUEUE_LENGTH.labels(pool.name).set(line.waiting_everywhere)
+    QUEUE_LENGTH.labels(pool.name).set(line.lease.waiting_everywhere)
     QUEUE_BYTES.labels(pool.name).set(line.tickets.bytes)
 
 
