@@ -13,7 +13,7 @@ import structlog
 
 from gateway import redis_keys
 from gateway.capacity import Capacity
-from gateway.engine_excess import EXCESS_LOOKS, IDLE_LOOKS, LastingExcess
+from gateway.engine_looks import EngineLooks
 from gateway.errors import (
     ApiError,
     Draining,
@@ -25,7 +25,7 @@ from gateway.errors import (
 from gateway.fairness import FairnessGauge
 from gateway.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
 from gateway.line_terms import AccountView, LineBounds
-from gateway.metrics import SLOTS_CAPACITY, SLOTS_HELD, SLOTS_WITHOUT_WORK
+from gateway.metrics import SLOTS_CAPACITY, SLOTS_HELD
 from gateway.pool_line import PoolLine
 from gateway.pools import Pool, PoolState
 from gateway.redis_channel import FlowChannel
@@ -63,9 +63,7 @@ class Admission:
         self._bounds = bounds
         self._clock = clock
         self._lines: dict[str, PoolLine] = {}
-        self._excess = LastingExcess(EXCESS_LOOKS)
-        self._idle = LastingExcess(IDLE_LOOKS)
-        self._told_idle: set[str] = set()
+        self._engines = EngineLooks()
         self._fairness = FairnessGauge(flow, clock)
         self._draining = False
 
@@ -99,9 +97,8 @@ class Admission:
         line = self._line_of(pool)
         ticket = await line.enter(ask, avoid=avoid)
         if self._draining and ticket.granted is None:
-            error = Draining()
             line.leave(ticket, retry_after_s=1)
-            raise error
+            raise Draining()
         return ticket
 
     def slot_of(self, pool: Pool, ticket: Ticket, granted: Granted) -> Slot | None:
@@ -134,7 +131,8 @@ class Admission:
         while True:
             for pool in self._pools():
                 line = self._line_of(pool)
-                line.lease.replicas = {r.replica_id: self._with_room(r, line) for r in pool.running}
+                used = line.lease.slots_used
+                line.lease.replicas = self._engines.with_room(pool.running, used)
                 try:
                     await line.lease.renew()
                     await self._tell_places(line)
@@ -142,13 +140,12 @@ class Admission:
                     log.warning("lease_not_renewed", pool=pool.name, error=str(error))
                     self._tell(self._due(line), itertools.repeat(Place(None, None)))
                 self._end_long_waits(pool, line)
-                self._look_for_idle_slots(pool, line)
+                self._engines.look_for_idle_slots(pool, line.lease.slots_used)
                 await self._fairness.look(pool.name)
                 _measure(pool, line)
-            there = {r.replica_id for line in self.lines for r in line.lease.replicas.values()}
-            self._excess.forget_all_but(there)
-            self._idle.forget_all_but(there)
-            self._told_idle &= there
+            self._engines.forget_all_but(
+                {replica_id for line in self.lines for replica_id in line.lease.replicas}
+            )
             await asyncio.sleep(HEARTBEAT_S)
 
     async def receive_grants(self, channel: FlowChannel) -> None:
@@ -217,33 +214,12 @@ class Admission:
             error: ApiError = QueueTimeout(now - ticket.entered_at, retry_after_s)
             if pool.state is not PoolState.RUNNING:
                 retry_after_s = _RETRY_AFTER_NO_CAPACITY_S
-                error = _no_capacity(_NO_CAPACITY[pool.state], retry_after_s)
+                error = Unavailable(
+                    f"{_NO_CAPACITY[pool.state]} Try again in {retry_after_s} s.",
+                    headers=retry_headers(retry_after_s),
+                )
             line.leave(ticket, retry_after_s=retry_after_s)
             ticket.tell(error)
-
-    def _with_room(self, replica: Replica, line: PoolLine) -> Replica:
-        """The replica with the slots that its engine really has room for."""
-        in_engine = replica.engine.running + replica.engine.waiting
-        used = line.lease.slots_used.get(replica.replica_id, 0)
-        excess = self._excess.look(replica.replica_id, in_engine, used)
-        if not excess:
-            return replica
-        return replica.model_copy(update={"slots": max(0, replica.slots - excess)})
-
-    def _look_for_idle_slots(self, pool: Pool, line: PoolLine) -> None:
-        """Tells of slots that lastingly have no work in their engine, once for each replica."""
-        total = 0
-        for replica in pool.running:
-            if not replica.tells_its_load:
-                continue
-            in_engine = replica.engine.running + replica.engine.waiting
-            used = line.lease.slots_used.get(replica.replica_id, 0)
-            idle = self._idle.look(replica.replica_id, used, in_engine)
-            total += idle
-            if idle and replica.replica_id not in self._told_idle:
-                self._told_idle.add(replica.replica_id)
-                log.warning("slots_without_work", replica=replica.replica_id, slots=idle)
-        SLOTS_WITHOUT_WORK.labels(pool.name).set(total)
 
     def _pools(self) -> list[Pool]:
         """Those in view, and those that went out of it while somebody waits."""
@@ -272,10 +248,3 @@ def _measure(pool: Pool, line: PoolLine) -> None:
     SLOTS_CAPACITY.labels(pool.name).set(sum(r.slots for r in pool.running))
     QUEUE_LENGTH.labels(pool.name).set(line.lease.waiting_everywhere)
     QUEUE_BYTES.labels(pool.name).set(line.tickets.bytes)
-
-
-def _no_capacity(message: str, retry_after_s: int) -> Unavailable:
-    return Unavailable(
-        f"{message} Try again in {retry_after_s} s.",
-        headers=retry_headers(retry_after_s),
-    )
