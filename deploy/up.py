@@ -11,7 +11,6 @@ from rich.console import Console
 from deploy import gateway_client, marked_processes, model
 from deploy.child import python_argv, python_environ
 from deploy.directory_access import with_directory
-from deploy.errors import ProcessFailed
 from deploy.ledger_disk import LedgerDisk
 from deploy.machine import has_gpu
 from deploy.phase_file import PhaseReader
@@ -23,13 +22,12 @@ from deploy.run_plan import RunPlan, check_engine_memory
 from deploy.run_state import RunState, drop_state, write_state
 from deploy.settings import LaunchSettings
 from deploy.setup.main import STARTED_AT
+from deploy.start_waits import StartWaits
 from deploy.stop_signal import StopRequested, StopSignal, stop_signals
-from deploy.supervisor import Supervisor, describe_exit
+from deploy.supervisor import Supervisor
 from deploy.welcome import print_welcome
 
-_POLL_S = 0.1
 _WATCH_S = 0.5
-_GATEWAY_READY_S_MAX = 60.0
 _LEFT_OVER_GRACE_S = 1.5
 _WATCHDOG_S_MAX = 12.0
 # Long enough for a first day, short enough that the codes of many starts do not pile up.
@@ -67,6 +65,7 @@ class Launcher:
         self._stop = stop
         self._supervisor = Supervisor(phases.warn)
         self._serving_phases = PhaseReader(plan.home.run / "phases.jsonl")
+        self._waits = StartWaits(self._supervisor, self._serving_phases, phases, stop)
         self._watchdog = self._start_watchdog()
         self._begun_at = float(os.environ.get(STARTED_AT) or time.monotonic())
         self._started_at = datetime.now(UTC)
@@ -88,8 +87,8 @@ class Launcher:
         self._supervisor.start(self._plan.gateway_child(ledger_url, flow_url))
         self._note_state("starting")
         if not gateway.upstream_url:
-            self._wait_for_engine()
-        self._wait_for_gateway()
+            self._waits.for_engine(self._names)
+        self._waits.for_gateway(self._plan)
         first, codes = self._ask_first()
         first_token_s = first.first_token_at - self._begun_at
         self._note_state("running")
@@ -181,49 +180,6 @@ class Launcher:
         self._supervisor.start(child)
         self._model = models[0].served_name
         self._names = ", ".join(each.served_name for each in models)
-
-    def _wait_for_engine(self) -> None:
-        with self._phases.phase(f"Engine with {self._names}"):
-            doing = "starting"
-            while True:
-                for doing in self._serving_phases.read():
-                    self._phases.note(doing)
-                self._check_children()
-                if doing.endswith("ready"):
-                    return
-                self._phases.tick(doing)
-                self._stop.wait(_POLL_S)
-
-    def _wait_for_gateway(self) -> None:
-        plan = self._plan
-        report: dict[str, object] = {}
-        with self._phases.phase("Gateway"):
-            give_up_at = time.monotonic() + _GATEWAY_READY_S_MAX
-            while time.monotonic() < give_up_at:
-                ready, report = gateway_client.read_readiness(plan.local_host, plan.settings.port)
-                if ready:
-                    return
-                self._check_children()
-                self._phases.tick()
-                self._stop.wait(_POLL_S)
-        raise ProcessFailed(
-            f"The gateway was not ready within {_GATEWAY_READY_S_MAX:.0f} s: "
-            f"{report or 'no answer'}.",
-            f"See {plan.home.logs / 'gateway.log'}.",
-        )
-
-    def _check_children(self) -> None:
-        """Raises ProcessFailed when a process ended while it should still be starting."""
-        for name, runs in self._supervisor.running().items():
-            if runs:
-                continue
-            child = self._supervisor.child(name)
-            list(self._serving_phases.read())
-            why = self._serving_phases.error if name == "serving" else ""
-            ended = describe_exit(child.exit_status() or 0)
-            raise ProcessFailed(
-                f"{name} {ended}: {why or child.log_tail(5)}", f"See {child.plan.log_path}."
-            )
 
     def _ask_first(self) -> tuple[gateway_client.FirstAnswer, tuple[str, str]]:
         """The first answer, with a key that is revoked right away; and two codes for people."""

@@ -13,7 +13,7 @@ import structlog
 
 from gateway import redis_keys
 from gateway.capacity import Capacity
-from gateway.engine_excess import EXCESS_LOOKS, IDLE_LOOKS, LastingExcess
+from gateway.engine_looks import EngineLooks
 from gateway.errors import (
     ApiError,
     Draining,
@@ -25,7 +25,7 @@ from gateway.errors import (
 from gateway.fairness import FairnessGauge
 from gateway.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
 from gateway.line_terms import AccountView, LineBounds
-from gateway.metrics import SLOTS_CAPACITY, SLOTS_HELD, SLOTS_WITHOUT_WORK
+from gateway.metrics import SLOTS_CAPACITY, SLOTS_HELD
 from gateway.pool_line import PoolLine
 from gateway.pools import Pool, PoolState
 from gateway.redis_channel import FlowChannel
@@ -63,16 +63,14 @@ class Admission:
         self._bounds = bounds
         self._clock = clock
         self._lines: dict[str, PoolLine] = {}
-        self._excess = LastingExcess(EXCESS_LOOKS)
-        self._idle = LastingExcess(IDLE_LOOKS)
-        self._told_idle: set[str] = set()
+        self._engines = EngineLooks()
         self._fairness = FairnessGauge(flow, clock)
         self._draining = False
 
     @property
     def live_workers(self) -> int:
         """Gateway workers that are alive, over all gateways; at least this one."""
-        return max((line.live_workers for line in self._lines.values()), default=1)
+        return max((line.lease.live_workers for line in self._lines.values()), default=1)
 
     @property
     def lines(self) -> tuple[PoolLine, ...]:
@@ -81,10 +79,11 @@ class Admission:
     @property
     def load(self) -> LineLoad:
         """As of the last heartbeat, over all workers and gateways."""
-        waits = (line.wait_s for line in self.lines if line.waiting_everywhere)
+        leases = [line.lease for line in self.lines]
+        waits = (lease.wait_s for lease in leases if lease.waiting_everywhere)
         return LineLoad(
             sum(r.slots for pool in self._capacity.view.pools() for r in pool.running),
-            sum(sum(line.slots_used.values()) + line.waiting_everywhere for line in self.lines),
+            sum(sum(lease.slots_used.values()) + lease.waiting_everywhere for lease in leases),
             max(waits, default=0.0),
         )
 
@@ -98,15 +97,15 @@ class Admission:
         line = self._line_of(pool)
         ticket = await line.enter(ask, avoid=avoid)
         if self._draining and ticket.granted is None:
-            error = Draining()
             line.leave(ticket, retry_after_s=1)
-            raise error
+            raise Draining()
         return ticket
 
     def slot_of(self, pool: Pool, ticket: Ticket, granted: Granted) -> Slot | None:
         """What a granted ticket holds; None when its replica went meanwhile."""
         line, replica_id = self._line_of(pool), granted.replica_id
-        replica = line.replicas.get(replica_id) or _find(self._capacity, pool.name, replica_id)
+        known = line.lease.replicas.get(replica_id)
+        replica = known or _find(self._capacity, pool.name, replica_id)
         if replica is None:
             line.release(replica_id, ticket.ask.account_id)
             return None
@@ -132,21 +131,21 @@ class Admission:
         while True:
             for pool in self._pools():
                 line = self._line_of(pool)
-                line.replicas = {r.replica_id: self._with_room(r, line) for r in pool.running}
+                used = line.lease.slots_used
+                line.lease.replicas = self._engines.with_room(pool.running, used)
                 try:
-                    await line.renew()
+                    await line.lease.renew()
                     await self._tell_places(line)
                 except FlowUnavailable as error:
                     log.warning("lease_not_renewed", pool=pool.name, error=str(error))
                     self._tell(self._due(line), itertools.repeat(Place(None, None)))
                 self._end_long_waits(pool, line)
-                self._look_for_idle_slots(pool, line)
+                self._engines.look_for_idle_slots(pool, line.lease.slots_used)
                 await self._fairness.look(pool.name)
                 _measure(pool, line)
-            there = {r.replica_id for line in self.lines for r in line.replicas.values()}
-            self._excess.forget_all_but(there)
-            self._idle.forget_all_but(there)
-            self._told_idle &= there
+            self._engines.forget_all_but(
+                {replica_id for line in self.lines for replica_id in line.lease.replicas}
+            )
             await asyncio.sleep(HEARTBEAT_S)
 
     async def receive_grants(self, channel: FlowChannel) -> None:
@@ -160,7 +159,7 @@ class Admission:
                     prefix, _, grants = message.partition("\n")
                     for line in self.lines:
                         if redis_keys.pool(line.pool) == prefix:
-                            line.take_grants(grants.split(" "))
+                            line.lease.take_grants(grants.split(" "))
             except FlowUnavailable:
                 await asyncio.sleep(HEARTBEAT_S)
 
@@ -174,7 +173,7 @@ class Admission:
 
     async def stop(self) -> None:
         """Gives up every lease, when the worker stops."""
-        await asyncio.gather(*(line.stop() for line in self.lines))
+        await asyncio.gather(*(line.lease.stop() for line in self.lines))
 
     async def account_views(self, account_id: str) -> list[AccountView]:
         """The account's own requests in every pool, over all workers.
@@ -193,7 +192,7 @@ class Admission:
             positions = await line.positions(some)
             # Below 0: granted meanwhile, or not registered yet.
             told = [(t, p) for t, p in zip(some, positions, strict=True) if p >= 0]
-            places = [Place(p + 1, line.drain.estimate(p)) for _, p in told]
+            places = [Place(p + 1, line.lease.drain.estimate(p)) for _, p in told]
             self._tell([ticket for ticket, _ in told], places)
 
     def _due(self, line: PoolLine) -> list[Ticket]:
@@ -211,37 +210,16 @@ class Admission:
     def _end_long_waits(self, pool: Pool, line: PoolLine) -> None:
         now = self._clock()
         for ticket in [t for t in line.tickets.waiting.values() if t.deadline <= now]:
-            retry_after_s = line.retry_after_s()
+            retry_after_s = line.lease.retry_after_s()
             error: ApiError = QueueTimeout(now - ticket.entered_at, retry_after_s)
             if pool.state is not PoolState.RUNNING:
                 retry_after_s = _RETRY_AFTER_NO_CAPACITY_S
-                error = _no_capacity(_NO_CAPACITY[pool.state], retry_after_s)
+                error = Unavailable(
+                    f"{_NO_CAPACITY[pool.state]} Try again in {retry_after_s} s.",
+                    headers=retry_headers(retry_after_s),
+                )
             line.leave(ticket, retry_after_s=retry_after_s)
             ticket.tell(error)
-
-    def _with_room(self, replica: Replica, line: PoolLine) -> Replica:
-        """The replica with the slots that its engine really has room for."""
-        in_engine = replica.engine.running + replica.engine.waiting
-        used = line.slots_used.get(replica.replica_id, 0)
-        excess = self._excess.look(replica.replica_id, in_engine, used)
-        if not excess:
-            return replica
-        return replica.model_copy(update={"slots": max(0, replica.slots - excess)})
-
-    def _look_for_idle_slots(self, pool: Pool, line: PoolLine) -> None:
-        """Tells of slots that lastingly have no work in their engine, once for each replica."""
-        total = 0
-        for replica in pool.running:
-            if not replica.tells_its_load:
-                continue
-            in_engine = replica.engine.running + replica.engine.waiting
-            used = line.slots_used.get(replica.replica_id, 0)
-            idle = self._idle.look(replica.replica_id, used, in_engine)
-            total += idle
-            if idle and replica.replica_id not in self._told_idle:
-                self._told_idle.add(replica.replica_id)
-                log.warning("slots_without_work", replica=replica.replica_id, slots=idle)
-        SLOTS_WITHOUT_WORK.labels(pool.name).set(total)
 
     def _pools(self) -> list[Pool]:
         """Those in view, and those that went out of it while somebody waits."""
@@ -253,7 +231,7 @@ class Admission:
         line = self._lines.get(pool.name)
         if line is None:
             line = PoolLine(self._flow, pool.name, self.worker_id, self._bounds, self._clock)
-            line.replicas = {r.replica_id: r for r in pool.running}
+            line.lease.replicas = {r.replica_id: r for r in pool.running}
             self._lines[pool.name] = line
         return line
 
@@ -268,12 +246,5 @@ def _find(capacity: Capacity, pool_name: str, replica_id: str) -> Replica | None
 def _measure(pool: Pool, line: PoolLine) -> None:
     SLOTS_HELD.labels(pool.name).set(line.held.total)
     SLOTS_CAPACITY.labels(pool.name).set(sum(r.slots for r in pool.running))
-    QUEUE_LENGTH.labels(pool.name).set(line.waiting_everywhere)
+    QUEUE_LENGTH.labels(pool.name).set(line.lease.waiting_everywhere)
     QUEUE_BYTES.labels(pool.name).set(line.tickets.bytes)
-
-
-def _no_capacity(message: str, retry_after_s: int) -> Unavailable:
-    return Unavailable(
-        f"{message} Try again in {retry_after_s} s.",
-        headers=retry_headers(retry_after_s),
-    )

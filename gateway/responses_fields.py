@@ -25,11 +25,11 @@ from gateway.body_fields import (
     text,
 )
 from gateway.chat_fields import MESSAGES_MAX
+from gateway.responses_input import input_item
 from gateway.shared_fields import (
     OPENAI_DROPPED,
     TOOLS_MAX,
     VLLM_SAMPLING,
-    data_url,
     json_schema,
     logit_bias,
     logprobs_count,
@@ -44,98 +44,8 @@ from gateway.shared_fields import (
     top_p,
 )
 
-_PARTS_MAX = 256
 _NOT_STORED = (
     "`{}` needs stored responses, and none are stored here. Send the whole conversation as `input`."
-)
-
-_status = one_of("in_progress", "completed", "incomplete")
-_hint = {"prompt_cache_breakpoint": dropped()}
-
-
-def _texts(kind: str) -> Field:
-    part = members({"type": constant(kind), "text": text()}, ("text",))
-    return list_of(part, _PARTS_MAX)
-
-
-_part = tagged(
-    "type",
-    {
-        "input_text": members({"type": constant("input_text"), "text": text(), **_hint}, ("text",)),
-        "input_image": members(
-            {
-                "type": constant("input_image"),
-                "image_url": data_url,
-                "detail": one_of("auto", "low", "high", "original"),
-                "file_id": refused("Files are not stored here. Send the image as a data: URL."),
-                **_hint,
-            },
-            ("image_url",),
-        ),
-        "output_text": members(
-            {
-                "type": constant("output_text"),
-                "text": text(),
-                "annotations": anything({"type": "array"}),
-                "logprobs": dropped(),
-            },
-            ("text",),
-        ),
-        "refusal": members({"type": constant("refusal"), "refusal": text()}, ("refusal",)),
-    },
-)
-_content = either(text(), list_of(_part, _PARTS_MAX), str)
-
-_item = tagged(
-    "type",
-    {
-        "message": members(
-            {
-                "type": constant("message"),
-                "role": one_of("system", "developer", "user", "assistant"),
-                "content": _content,
-                "id": text(),
-                "status": _status,
-                "phase": text(64),
-            },
-            ("role", "content"),
-        ),
-        "function_call": members(
-            {
-                "type": constant("function_call"),
-                "id": text(),
-                "call_id": text(),
-                "name": name,
-                "arguments": text(),
-                "status": _status,
-                "caller": dropped(),
-            },
-            ("call_id", "name", "arguments"),
-        ),
-        "function_call_output": members(
-            {
-                "type": constant("function_call_output"),
-                "id": text(),
-                "call_id": text(),
-                "output": _content,
-                "status": _status,
-                "caller": dropped(),
-                "name": dropped(),
-            },
-            ("call_id", "output"),
-        ),
-        "reasoning": members(
-            {
-                "type": constant("reasoning"),
-                "id": text(),
-                "summary": _texts("summary_text"),
-                "content": _texts("reasoning_text"),
-                "status": _status,
-                "encrypted_content": dropped(),
-            },
-        ),
-    },
-    default="message",
 )
 
 _tool = tagged(
@@ -204,7 +114,7 @@ _VLLM: Mapping[str, Field] = {
 RESPONSES: Mapping[str, Field] = {
     "model": anything({"type": "string", "minLength": 1}),
     "stream": anything({"type": "boolean"}),
-    "input": either(text(), list_of(_item, MESSAGES_MAX, 1), str),
+    "input": either(text(), list_of(input_item, MESSAGES_MAX, 1), str),
     "instructions": text(),
     "max_output_tokens": output_tokens,
     "max_tool_calls": integer(1, 1024),

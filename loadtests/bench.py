@@ -7,8 +7,8 @@ line       10,000 waiting requests on one worker
 hang-up    how soon everything is free after a caller has left
 waitlist   a million waiting people: what each costs, joins, places, letting them in
 
-Result files and profiles go to FLOODGATE_BENCH_RESULTS (build/bench); the figures also to
-docs/performance.md, unless the run was a quick one.
+Result files and profiles go to --results; the figures also to docs/performance.md, unless the run
+was a quick one.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from loadtests.hang_up_bench import HangUpPlan, run_hang_up_bench
 from loadtests.line_bench import LinePlan, run_line_bench
 from loadtests.overload_bench import full_plan, run_overload_bench
 from loadtests.performance_page import write_figures
-from loadtests.report import Recorder, Table
+from loadtests.report import Recorder, Table, add_results_option
 from loadtests.settings import BenchSettings
 from loadtests.waitlist_bench import WaitlistPlan, run_waitlist_bench
 
@@ -39,7 +39,7 @@ def main() -> int:
     settings = BenchSettings()
     names = NAMES if options.bench == "all" else (options.bench,)
     for name in names:
-        recorder = Recorder(name, settings.bench_results)
+        recorder = Recorder(name, options.results)
         try:
             found = run_bench(name, options, settings, recorder)
             print_tables(console, found, recorder)
@@ -80,6 +80,7 @@ def read_options() -> argparse.Namespace:
         default=None,
         help="rewrite the figures of docs/performance.md (default: unless --quick)",
     )
+    add_results_option(parser)
     options = parser.parse_args()
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")

@@ -27,7 +27,7 @@ from loadtests.engine_simulator.profile import PROFILES, EngineProfile
 from loadtests.errors import BenchError, MeasurementError
 from loadtests.machine import read_machine
 from loadtests.percentiles import median
-from loadtests.report import Table
+from loadtests.report import Table, add_results_option
 from loadtests.settings import BenchSettings
 from loadtests.simulator_process import SimulatorProcess
 
@@ -84,6 +84,7 @@ def read_options() -> argparse.Namespace:
         help=f"the server's max_num_batched_tokens (default {STEP_TOKENS_MAX})",
     )
     parser.add_argument("--sequences-max", type=int, default=SLOTS, help="its max_num_seqs")
+    add_results_option(parser)
     return parser.parse_args()
 
 
@@ -111,7 +112,7 @@ def calibrate(options: argparse.Namespace, settings: BenchSettings) -> None:
             ]
     comparison_table(measured, simulated, found).print(console)
     console.print(f"profile: {path}", highlight=False)
-    write_result(settings, measured, simulated, found)
+    write_result(options.results, measured, simulated, found)
 
 
 @contextmanager
@@ -231,14 +232,14 @@ def comparison_table(
 
 
 def write_result(
-    settings: BenchSettings,
+    folder: Path,
     measured: list[Observation],
     simulated: list[Observation],
     found: Fit,
 ) -> None:
     """The figures as a result file beside those of the benches."""
-    settings.bench_results.mkdir(parents=True, exist_ok=True)
-    path = settings.bench_results / f"calibrate-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"calibrate-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     content = {
         "machine": asdict(read_machine()),
         "fit": asdict(found),

@@ -56,6 +56,36 @@ def run_floodgate(
     return done.stdout
 
 
+def start_gateway_process(
+    folder: Path,
+    env: Mapping[str, str],
+    *,
+    workers: int = 1,
+    core: int | None = None,
+    ready_path: str = "/readyz",
+) -> tuple[str, Process]:
+    """A gateway's URL and process, once `ready_path` answers; its log goes to the folder.
+
+    Raises:
+        BenchError: it ended, or was not ready in time; then it is stopped.
+    """
+    port = free_port()
+    process = Process(
+        "gateway",
+        floodgate_argv("gateway", "--port", str(port), "--workers", str(workers)),
+        log_path=folder / "gateway.log",
+        core=core,
+        env=env,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        http_probe.wait_until_ok(f"{url}{ready_path}", process, GATEWAY_READY_S_MAX)
+    except BaseException:
+        process.stop()
+        raise
+    return url, process
+
+
 def start_gateway(
     upstream_url: str, redis: RedisPair, folder: Path, core: int, tokenizer: Path | None
 ) -> Target:
@@ -76,17 +106,8 @@ def start_gateway(
         "FLOODGATE_HOST": "127.0.0.1",
         "FLOODGATE_HOME": str(folder / "home"),
     }
-    port = free_port()
-    process = Process(
-        "gateway",
-        floodgate_argv("gateway", "--port", str(port), "--workers", "1"),
-        log_path=folder / "gateway.log",
-        core=core,
-        env=env,
-    )
-    url = f"http://127.0.0.1:{port}"
+    url, process = start_gateway_process(folder, env, core=core)
     try:
-        http_probe.wait_until_ok(f"{url}/readyz", process, GATEWAY_READY_S_MAX)
         key = redeem(url, create_code(env))
     except BaseException:
         process.stop()

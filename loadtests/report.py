@@ -1,5 +1,6 @@
 """Result files and tables: everything a bench says, to people and to later readers."""
 
+import argparse
 import json
 import shlex
 import sys
@@ -17,6 +18,17 @@ from loadtests.percentiles import median
 
 # What of a run is told as it ends.
 _NAMES_OF_A_RUN = ("kind", "target", "workload", "concurrency", "state", "stream")
+_RESULTS = Path("build/bench")
+
+
+def add_results_option(parser: argparse.ArgumentParser) -> None:
+    """`--results`, for every program that leaves a result file."""
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=_RESULTS,
+        help=f"folder for result files and profiles (default: {_RESULTS})",
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where a bench keeps what it makes. Read once, in `loadtests.bench`."""
+"""Where a bench finds and keeps what outlives its run. Read once, in `loadtests.bench`."""
 
 from pathlib import Path
 
@@ -22,12 +22,8 @@ class BenchSettings(BaseSettings):
         default=None,
         description="Folder for the converted model; several homes may share it. Empty: HOME.",
     )
-    bench_results: Path = Field(
-        default=Path("build/bench"),
-        description="Folder that benches write their result files and profiles to.",
-    )
 
-    @field_validator("home", "cache", "bench_results")
+    @field_validator("home", "cache")
     @classmethod
     def _without_tilde(cls, folder: Path | None) -> Path | None:
         return folder.expanduser() if folder else None

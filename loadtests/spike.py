@@ -19,8 +19,7 @@ from loadtests.chat_record import ChatRecord
 from loadtests.errors import BenchError, MeasurementError
 from loadtests.locust_run import run_locust
 from loadtests.process import cores_busy, require_tools
-from loadtests.report import Recorder, Table
-from loadtests.settings import BenchSettings
+from loadtests.report import Recorder, Table, add_results_option
 from loadtests.slo import SPIKE_SLO, Check, checks, load_slo
 from loadtests.spike_figures import SpikeFigures, Window, spike_figures, useful_tokens_per_s
 from loadtests.stack import MODEL, MemoryWatch, Stack, StackPlan, plan_of
@@ -191,6 +190,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--duration-s", type=float, default=SpikePlan.duration_s)
     parser.add_argument("--overload", type=float, default=SpikePlan.overload)
     parser.add_argument("--calm-s", type=float, default=SpikePlan.calm_s)
+    add_results_option(parser)
     options = parser.parse_args()
     if options.duration_s < 20 or options.overload < 2 or options.calm_s < 1:
         parser.error("--duration-s 20, --overload 2 and --calm-s 1 are the least")
@@ -202,7 +202,7 @@ def main() -> int:
     options, console = read_options(), Console()
     try:
         slo = load_slo(options.slo)
-        recorder = Recorder("spike", BenchSettings().bench_results)
+        recorder = Recorder("spike", options.results)
         plan = SpikePlan(
             spike_stack(),
             duration_s=options.duration_s,

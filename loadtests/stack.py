@@ -12,8 +12,8 @@ from typing import Any, Self
 
 from loadtests import http_probe
 from loadtests.accounts import Account, make_accounts
-from loadtests.floodgate_process import GATEWAY_READY_S_MAX, floodgate_argv
-from loadtests.process import Process, free_port
+from loadtests.floodgate_process import start_gateway_process
+from loadtests.process import Process
 from loadtests.redis_pair import RedisPair
 from loadtests.simulator_process import SimulatorProcess
 
@@ -79,18 +79,8 @@ class Stack:
                 )
             )
             self._env = self._environment(folder)
-            port = free_port()
-            argv = ["gateway", "--port", str(port), "--workers", str(plan.workers)]
-            self.gateway = self._exits.enter_context(
-                Process(
-                    "gateway",
-                    floodgate_argv(*argv),
-                    log_path=folder / "gateway.log",
-                    env=self._env,
-                )
-            )
-            self.url = f"http://127.0.0.1:{port}"
-            http_probe.wait_until_ok(f"{self.url}/readyz", self.gateway, GATEWAY_READY_S_MAX)
+            self.url, self.gateway = start_gateway_process(folder, self._env, workers=plan.workers)
+            self._exits.enter_context(self.gateway)
         except BaseException:
             self._exits.close()
             raise

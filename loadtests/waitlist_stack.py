@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 
 from loadtests import http_probe
 from loadtests.errors import MeasurementError, ProcessFailedError
-from loadtests.floodgate_process import GATEWAY_READY_S_MAX, floodgate_argv, run_floodgate
-from loadtests.process import Process, free_port
+from loadtests.floodgate_process import run_floodgate, start_gateway_process
 from loadtests.redis_pair import RedisPair
 
 GATEWAY_CORE = 0
@@ -43,18 +42,10 @@ class WaitlistStack:
         try:
             self.redis = self._exits.enter_context(RedisPair(folder / "redis", core=LOAD_CORE))
             self.env = self._environment(folder) | dict(settings or {})
-            port = free_port()
-            self.gateway = self._exits.enter_context(
-                Process(
-                    "gateway",
-                    floodgate_argv("gateway", "--port", str(port), "--workers", "1"),
-                    log_path=folder / "gateway.log",
-                    core=GATEWAY_CORE,
-                    env=self.env,
-                )
+            self.url, self.gateway = start_gateway_process(
+                folder, self.env, core=GATEWAY_CORE, ready_path="/healthz"
             )
-            self.url = f"http://127.0.0.1:{port}"
-            http_probe.wait_until_ok(f"{self.url}/healthz", self.gateway, GATEWAY_READY_S_MAX)
+            self._exits.enter_context(self.gateway)
         except BaseException:
             self._exits.close()
             raise

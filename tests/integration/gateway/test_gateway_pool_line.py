@@ -14,6 +14,7 @@ import redis.asyncio as redis
 
 from gateway import redis_keys
 from gateway.errors import AccountQueueFull, FlowUnavailable, QueueFull
+from gateway.line_lease import LineLease
 from gateway.line_terms import LineBounds
 from gateway.pool_line import PoolLine
 from gateway.redis_channel import FlowChannel
@@ -57,7 +58,7 @@ class Workers:
             bounds or LineBounds(tickets_max=10_000, wait_s_max=300, bytes_max=1 << 30),
             time.monotonic,
         )
-        line.replicas = {r.replica_id: r for r in replicas}
+        line.lease.replicas = {r.replica_id: r for r in replicas}
         self.lines.append(line)
         self.tasks.append(asyncio.create_task(self._receive(line)))
         return line
@@ -65,18 +66,18 @@ class Workers:
     async def _receive(self, line: PoolLine) -> None:
         """What Admission.receive_grants does for one line."""
         channel = FlowChannel(
-            self._server.url, redis_keys.grants_channel(line._worker_id), deadline_s=2.0
+            self._server.url, redis_keys.grants_channel(line.lease.worker_id), deadline_s=2.0
         )
         while True:
             with contextlib.suppress(FlowUnavailable):
                 async for message in channel.messages():
-                    line.take_grants(message.partition("\n")[2].split(" "))
+                    line.lease.take_grants(message.partition("\n")[2].split(" "))
             await asyncio.sleep(0.02)
 
     async def beat(self, *lines: PoolLine) -> None:
         for line in lines or self.lines:
             with contextlib.suppress(FlowUnavailable):
-                await line.renew()
+                await line.lease.renew()
 
     async def until(self, condition: Callable[[], Awaitable[bool]], *beating: PoolLine) -> None:
         while not await condition():
@@ -302,12 +303,12 @@ async def test_who_is_turned_away_while_it_waits_keeps_its_place(
     """Whoever turned it away: the worker that it comes back to need not be the same."""
     line = workers.new(replica("a", 1))
     blocker = await granted(await line.enter(ask("blocker")))
-    monkeypatch.setattr("gateway.pool_line.LEASE_MS", 300 if how == "killed" else 60_000)
+    monkeypatch.setattr("gateway.line_lease.LEASE_MS", 300 if how == "killed" else 60_000)
     other = workers.new(replica("a", 1))
     turned_away = await other.enter(ask("r"))
-    monkeypatch.setattr("gateway.pool_line.LEASE_MS", 60_000)
+    monkeypatch.setattr("gateway.line_lease.LEASE_MS", 60_000)
     if how == "stopped":
-        await other.stop()
+        await other.lease.stop()
     elif how != "killed":
         other.leave(turned_away, retry_after_s=120 if how == "timeout" else 1)
     await workers.until(lambda: _has_waiting(state, 0), line)
@@ -329,11 +330,11 @@ async def test_a_kept_place_ends_ten_seconds_after_its_caller_was_told_to_come_b
     full = LineBounds(tickets_max=0, wait_s_max=300, bytes_max=1 << 30)
     line = workers.new(replica("a", 1))
     narrow = workers.new(replica("a", 1), bounds=full)
-    monkeypatch.setattr(PoolLine, "wait_s", 7.0)
+    monkeypatch.setattr(LineLease, "wait_s", 7.0)
     blocker = await granted(await line.enter(ask("blocker")))
     from_ms = await now_ms(state)
     if turned_away_by == "timeout":
-        line.leave(await line.enter(ask("r")), retry_after_s=line.retry_after_s())
+        line.leave(await line.enter(ask("r")), retry_after_s=line.lease.retry_after_s())
         await workers.until(lambda: _has_waiting(state, 0))
     else:
         with pytest.raises(QueueFull) as refused:
@@ -354,7 +355,7 @@ async def test_what_an_account_was_given_is_remembered_over_a_restart_of_its_wor
 ) -> None:
     before = workers.new(replica("a", 1))
     assert has_slot(await before.enter(ask("greedy", charge=1_000)))
-    await before.stop()
+    await before.lease.stop()
     line = workers.new(replica("a", 1))
     blocker = await granted(await line.enter(ask("blocker")))
     tickets = [("modest", await line.enter(ask("modest", charge=50)))]
@@ -485,7 +486,7 @@ async def test_several_who_starve_are_served_by_every_eighth_grant_the_longest_f
 async def test_a_dead_workers_slots_and_tickets_come_back_with_the_lease(
     workers: Workers, state: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.pool_line.LEASE_MS", 300)
+    monkeypatch.setattr("gateway.line_lease.LEASE_MS", 300)
     dead, living = workers.new(replica("a", 5)), workers.new(replica("a", 5))
     for _ in range(5):
         assert has_slot(await dead.enter(ask("x")))
@@ -501,12 +502,12 @@ async def test_a_dead_workers_slots_and_tickets_come_back_with_the_lease(
 async def test_a_worker_that_was_stopped_longer_than_its_lease_registers_all_again(
     workers: Workers, state: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.pool_line.LEASE_MS", 300)
+    monkeypatch.setattr("gateway.line_lease.LEASE_MS", 300)
     stopped, living = workers.new(replica("a", 4)), workers.new(replica("a", 4))
     slots = [await granted(await stopped.enter(ask("x"))) for _ in range(4)]
     tickets = [await stopped.enter(ask("x")) for _ in range(3)]
     await workers.until(lambda: _has_waiting(state, 0), living)  # its lease has ended
-    monkeypatch.setattr("gateway.pool_line.LEASE_MS", 60_000)
+    monkeypatch.setattr("gateway.line_lease.LEASE_MS", 60_000)
     late = await stopped.enter(ask("x"))
     assert not has_slot(late), "its own streams still run"
     assert await used(state) == {"a": 4}
@@ -542,7 +543,7 @@ async def test_without_redis_a_worker_serves_its_share_in_turn_and_the_count_hea
     assert has_slot(await first.enter(ask("x")))
     await workers.beat()
     await workers.beat()
-    assert first.live_workers == 2
+    assert first.lease.live_workers == 2
     flow_server.kill()
     tickets = [(account, await first.enter(ask(account))) for account in "xxxxyyyy"]
     got = Counter(account for account, ticket in tickets if has_slot(ticket))
@@ -568,7 +569,7 @@ async def test_without_redis_the_line_is_bounded_by_the_workers_share(
     assert has_slot(await first.enter(ask("blocker")))
     await workers.beat()
     await workers.beat()
-    assert first.live_workers == 2
+    assert first.lease.live_workers == 2
     flow_server.kill()
     for _ in range(2):
         assert not has_slot(await first.enter(ask("x", waiting=4)))
@@ -638,7 +639,7 @@ async def test_the_demand_record_tells_of_all_workers_lines(workers: Workers, st
         await workers.beat()
         await asyncio.sleep(0.02)
     assert (told["waiting"], told["tokens_owed"], told["slots_used"]) == (5, 250, 2)
-    await lines[1].stop()
+    await lines[1].lease.stop()
     while (told := await demand())["tokens_owed"] != 150:
         await workers.beat(lines[0])
     lines[0].leave(waiting[0])

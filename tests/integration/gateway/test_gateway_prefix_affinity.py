@@ -41,9 +41,9 @@ async def line(flow: FlowRedis) -> AsyncIterator[PoolLine]:
     """A worker's side of a line in front of two replicas with two slots each."""
     bounds = LineBounds(tickets_max=100, wait_s_max=300, bytes_max=1 << 30)
     made = PoolLine(flow, POOL, f"{1:012x}", bounds, time.monotonic)
-    made.replicas = {name: replica(name) for name in ("a", "b")}
+    made.lease.replicas = {name: replica(name) for name in ("a", "b")}
     yield made
-    await made.stop()
+    await made.lease.stop()
 
 
 def replica(name: str, slots: int = 2) -> Replica:
@@ -71,8 +71,8 @@ async def run_once(line: PoolLine, prefix: str = "", *, avoid: str = "-") -> str
 
 async def release(line: PoolLine, name: str) -> None:
     line.release(name, "x")
-    assert line._calls is not None
-    await line._calls
+    assert line.lease._calls is not None
+    await line.lease._calls
 
 
 async def held_on_b(line: PoolLine, prefix: str) -> None:
@@ -107,7 +107,7 @@ async def test_a_conversation_does_not_wait_for_its_replica_and_is_remembered_an
 async def test_requests_that_begin_alike_and_come_at_once_spread_over_the_replicas(
     line: PoolLine,
 ) -> None:
-    line.replicas = {name: replica(name, slots=16) for name in ("a", "b")}
+    line.lease.replicas = {name: replica(name, slots=16) for name in ("a", "b")}
     names = [await granted(await enter(line, TALK)) for _ in range(16)]
     # Two of sixteen slots are an eighth: a is up to three ahead, then b.
     assert names[:4] == ["a", "a", "a", "b"]
@@ -116,11 +116,11 @@ async def test_requests_that_begin_alike_and_come_at_once_spread_over_the_replic
 
 async def test_a_conversation_leaves_a_replica_that_is_gone(line: PoolLine) -> None:
     await held_on_b(line, TALK)
-    del line.replicas["b"]
-    await line.renew()
+    del line.lease.replicas["b"]
+    await line.lease.renew()
     assert await run_once(line, TALK) == "a"
-    line.replicas["b"] = replica("b")
-    await line.renew()
+    line.lease.replicas["b"] = replica("b")
+    await line.lease.renew()
     assert await run_once(line, TALK) == "a"
 
 

@@ -10,6 +10,7 @@ from deploy.env_example import env_example
 from deploy.errors import Refused
 from deploy.settings import LaunchSettings, read_settings
 from gateway.settings import GatewaySettings
+from loadtests.settings import BenchSettings
 from serving.settings import ServingSettings
 from waitlist.settings import WaitlistSettings
 
@@ -45,6 +46,10 @@ def read_with_what_is_required(kind: type[BaseSettings]) -> BaseSettings:
 
 def test_env_example_lists_exactly_the_settings() -> None:
     assert (ROOT / ".env.example").read_text(encoding="utf-8") == env_example()
+
+
+def test_benches_read_no_setting_that_env_example_does_not_list() -> None:
+    assert {f"FLOODGATE_{name.upper()}" for name in BenchSettings.model_fields} <= set(EXAMPLE)
 
 
 def test_every_setting_has_a_meaning_and_stands_once() -> None:

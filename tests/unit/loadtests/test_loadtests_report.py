@@ -1,3 +1,4 @@
+import argparse
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.machine import Machine
-from loadtests.report import Recorder, Table, spread, verdict
+from loadtests.report import Recorder, Table, add_results_option, spread, verdict
 
 
 def test_a_table_as_markdown() -> None:
@@ -24,6 +25,13 @@ def test_a_table_as_markdown() -> None:
 def test_a_row_of_another_width_is_refused() -> None:
     with pytest.raises(ValueError, match="1 cells under 2 columns"):
         Table("Rates", ("proxy", "requests/s"), [("ours",)])
+
+
+def test_result_files_go_where_the_command_line_says() -> None:
+    parser = argparse.ArgumentParser()
+    add_results_option(parser)
+    assert parser.parse_args([]).results == Path("build/bench")
+    assert parser.parse_args(["--results", "/tmp/r"]).results == Path("/tmp/r")
 
 
 def test_spread_of_runs() -> None:
