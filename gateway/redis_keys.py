@@ -36,6 +36,7 @@ def pool(name: str) -> str:
 
     :slots               hash: replica -> slots in use over all workers
     :capacity            hash: replica -> slots that it offers
+    :room                sorted set: replica that offers slots, scored by the share of them in use
     :leases              sorted set: worker, scored by when its lease ends (ms, Redis TIME)
     :state               hash: virtual time, grants from the line so far, tickets waiting
     :line                sorted set: ticket, scored by its start in weighted tokens

@@ -6,6 +6,8 @@ overload   20 times the capacity of simulated engines; shares by weight
 line       10,000 waiting requests on one worker
 hang-up    how soon everything is free after a caller has left
 waitlist   a million waiting people: what each costs, joins, places, letting them in
+replicas   what a request costs the gateway and the line with 1 to 64 replicas
+scaling    one real replica against two, on a core each
 
 Result files and profiles go to --results; the figures also to docs/performance.md, unless the run
 was a quick one.
@@ -25,11 +27,13 @@ from loadtests.hang_up_bench import HangUpPlan, run_hang_up_bench
 from loadtests.line_bench import LinePlan, run_line_bench
 from loadtests.overload_bench import full_plan, run_overload_bench
 from loadtests.performance_page import write_figures
+from loadtests.replicas_bench import ReplicasPlan, run_replicas_bench
 from loadtests.report import Recorder, Table, add_results_option
+from loadtests.scaling_bench import ScalingPlan, run_scaling_bench
 from loadtests.settings import BenchSettings
 from loadtests.waitlist_bench import WaitlistPlan, run_waitlist_bench
 
-NAMES = ("gateway", "engine", "overload", "line", "hang-up", "waitlist")
+NAMES = ("gateway", "engine", "overload", "line", "hang-up", "waitlist", "replicas", "scaling")
 
 
 def main() -> int:
@@ -65,10 +69,10 @@ def read_options() -> argparse.Namespace:
         "--quick", action="store_true", help="a few minutes each, to see that it works; no figures"
     )
     parser.add_argument(
-        "--rounds", type=int, help="runs of each (gateway, waitlist 3, engine, hang-up 5)"
+        "--rounds", type=int, help="runs of each (gateway, waitlist, replicas 3, engine, hang-up 5)"
     )
     parser.add_argument(
-        "--model", type=Path, help="model folder for the engine bench (default: Floodgate's own)"
+        "--model", type=Path, help="model folder for engine, scaling (default: Floodgate's own)"
     )
     parser.add_argument("--no-peers", action="store_true", help="leave the other proxies out")
     parser.add_argument(
@@ -114,6 +118,14 @@ def run_bench(
         waitlist = waitlist.quick() if options.quick else waitlist
         waitlist = replace(waitlist, rounds=options.rounds or waitlist.rounds)
         return run_waitlist_bench(waitlist, recorder)
+    if name == "replicas":
+        replicas = ReplicasPlan()
+        replicas = replicas.quick() if options.quick else replicas
+        replicas = replace(replicas, rounds=options.rounds or replicas.rounds)
+        return run_replicas_bench(replicas, recorder)
+    if name == "scaling":
+        scaling = ScalingPlan(model=options.model)
+        return run_scaling_bench(scaling.quick() if options.quick else scaling, settings, recorder)
     hang_up = HangUpPlan()
     hang_up = hang_up.quick() if options.quick else hang_up
     hang_up = replace(hang_up, rounds=options.rounds or hang_up.rounds)

@@ -81,7 +81,7 @@ async def _measure(stack: Stack, plan: LinePlan) -> dict[str, Any]:
     # What every worker allocates once is no cost of waiting.
     await _until(lambda: waiters.ends.get("served", 0) >= stack.plan.slots, waiters)
     before = stack.gateway.usage().rss_bytes_largest
-    grants_before = _buckets(stack)
+    grants_before = grant_buckets(stack)
     await waiters.fill(plan.waiting + stack.plan.slots)
     filled_at_s = time.monotonic()
     samples = []
@@ -92,7 +92,8 @@ async def _measure(stack: Stack, plan: LinePlan) -> dict[str, Any]:
     if waiters.ends.get("refused") or waiters.ends.get("lost"):
         raise MeasurementError(f"not everybody could wait: {waiters.ends}")
     grants = [
-        (bound, count - grants_before.get(bound, 0)) for bound, count in _buckets(stack).items()
+        (bound, count - grants_before.get(bound, 0))
+        for bound, count in grant_buckets(stack).items()
     ]
     places_told = waiters.places_told
     waiters.hang_up()
@@ -118,14 +119,21 @@ async def _until(condition: Any, waiters: Waiters, deadline_s: float = 60.0) -> 
         await asyncio.sleep(0.05)
 
 
-def _buckets(stack: Stack) -> dict[float, float]:
-    """The histogram's cumulative counts by upper bound, over all labels."""
+def grant_buckets(stack: Stack) -> dict[float, float]:
+    """The histogram's cumulative counts by upper bound in seconds, over all labels."""
     text = http_probe.call("GET", f"{stack.url}/metrics").body.decode()
     found: dict[float, float] = {}
     for labels, value in samples_of(text, f"{GRANT_METRIC}_bucket"):
         bound = float(labels.partition('le="')[2].partition('"')[0])
         found[bound] = found.get(bound, 0.0) + value
     return dict(sorted(found.items()))
+
+
+def grants_since(stack: Stack, before: dict[float, float]) -> list[tuple[float, float]]:
+    """The cumulative counts of the grants that came after an earlier look."""
+    return [
+        (bound, count - before.get(bound, 0.0)) for bound, count in grant_buckets(stack).items()
+    ]
 
 
 def bucket_percentile(cumulative: list[tuple[float, float]], percent: float) -> float:

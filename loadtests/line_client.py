@@ -6,6 +6,7 @@ It reads only what it must: whether a place was told, whether tokens came, when 
 import asyncio
 import json
 from collections.abc import Sequence
+from itertools import cycle
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -78,7 +79,8 @@ class Waiters:
     def __init__(self, url: str, accounts: Sequence[Account], body: dict[str, object]) -> None:
         parts = urlsplit(url)
         self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
-        self._requests = [_request(parts.netloc, account, body) for account in accounts]
+        # One after the other: chosen by how many are open, those who come later would be few.
+        self._requests = cycle([_request(parts.netloc, account, body) for account in accounts])
         self.open: set[WaitingCaller] = set()
         self.told = 0
         """Callers who were told a place and wait on."""
@@ -88,12 +90,10 @@ class Waiters:
     async def fill(self, count: int) -> None:
         """Open connections until so many are open. Raises OSError when one is refused."""
         while (missing := count - len(self.open)) > 0:
-            await asyncio.gather(
-                *(self._open(number) for number in range(min(missing, OPENING_AT_ONCE)))
-            )
+            await asyncio.gather(*(self._open() for _ in range(min(missing, OPENING_AT_ONCE))))
 
-    async def _open(self, number: int) -> None:
-        request = self._requests[(len(self.open) + number) % len(self._requests)]
+    async def _open(self) -> None:
+        request = next(self._requests)
         _, caller = await asyncio.get_running_loop().create_connection(
             lambda: WaitingCaller(self, request), *self._address
         )

@@ -17,7 +17,7 @@ from loadtests.machine import Machine, load_average, read_machine
 from loadtests.percentiles import median
 
 # What of a run is told as it ends.
-_NAMES_OF_A_RUN = ("kind", "target", "workload", "concurrency", "state", "stream")
+_NAMES_OF_A_RUN = ("kind", "target", "workload", "concurrency", "replicas", "state", "stream")
 _RESULTS = Path("build/bench")
 
 

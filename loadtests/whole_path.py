@@ -1,7 +1,7 @@
 """`floodgate up`, started as users start it, with a home and a port of its own."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +38,16 @@ class WholePath:
     engine_settings: dict[str, str]
 
 
-def start_whole_path(model: Path | None, home: Path, cache: Path, folder: Path) -> WholePath:
-    """One replica behind the gateway, with a key; everything else at its default.
+def start_whole_path(
+    model: Path | None,
+    home: Path,
+    cache: Path,
+    folder: Path,
+    *,
+    replicas: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> WholePath:
+    """Replicas behind the gateway, with a key; everything but `environment` at its default.
 
     `home` must be nobody else's: a deployment of this user's is not touched. `cache` is where
     the default model is.
@@ -51,9 +59,11 @@ def start_whole_path(model: Path | None, home: Path, cache: Path, folder: Path) 
         "FLOODGATE_HOME": str(home),
         "FLOODGATE_CACHE": str(cache),
         "FLOODGATE_PLANS_FILE": str(PLANS_FILE),
+        **(environment or {}),
     }
     port = free_port()
-    arguments = ["up", "--host", "127.0.0.1", "--port", str(port), "--replicas", "1"]
+    arguments = ["up", "--host", "127.0.0.1", "--port", str(port)]
+    arguments += ["--replicas", str(replicas)]
     arguments += ["--model", str(model)] if model else []
     log_path = folder / "up.log"
     process = Process(

@@ -8,7 +8,7 @@ local worker = ARGV[1]
 if not has_lease(worker) then return {-1} end
 local i = 3
 for _ = 1, tonumber(ARGV[2]) do
-  add(slots_key, ARGV[i], -ARGV[i + 1])
+  count_slots(ARGV[i], -ARGV[i + 1])
   add(worker_key(worker, 'slots'), ARGV[i], -ARGV[i + 1])
   i = i + 2
 end

@@ -49,8 +49,12 @@ for _, living in ipairs(workers) do
   for i = 1, #flat, 2 do redis.call('HINCRBY', slots_key, flat[i], flat[i + 1]) end
 end
 
-redis.call('DEL', capacity_key)
-for replica, slots in pairs(up) do redis.call('HSET', capacity_key, replica, slots) end
+redis.call('DEL', capacity_key, room_key)
+used, capacity = {}, up  -- what drop_worker has read is old
+for replica, slots in pairs(up) do
+  redis.call('HSET', capacity_key, replica, slots)
+  score_room(replica)
+end
 
 -- Accounts: the difference to what was counted, since there may be thousands.
 local before = redis.call('HGETALL', worker_accounts)

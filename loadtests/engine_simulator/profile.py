@@ -24,6 +24,9 @@ class EngineProfile(BaseModel):
     step_sequence_s: float = Field(ge=0, description="Added by each sequence in the step.")
     step_prefill_token_s: float = Field(ge=0, description="Added by each prompt token in it.")
     request_s: float = Field(0.0, ge=0, description="From a request's arrival to the scheduler.")
+    request_spread_s: float = Field(
+        0.0, ge=0, description="Added to that: anything from 0 to this, evenly drawn."
+    )
     sequences_max: int = Field(ge=1, description="vLLM's max_num_seqs: the batch limit.")
     step_tokens_max: int = Field(ge=1, description="vLLM's max_num_batched_tokens.")
     kv_tokens: int = Field(ge=16, description="Tokens that the KV cache holds.")

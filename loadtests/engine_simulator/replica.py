@@ -50,6 +50,7 @@ class Replica:
         self.finished_tokens = 0
         self._source = Random(f"{seed}/{index}")
         self._faults = Faults(Random(f"{seed}/{index}/faults"))
+        self._speed = speed
         self.engine = SimulatedEngine(profile, self._faults, speed=speed, clock=clock)
         self._prefix_cache = self._new_prefix_cache()
         # The mean of a log-normal is exp(mu + sigma²/2).
@@ -141,7 +142,16 @@ class Replica:
         self._answers.add(answer)
         connection.on_gone = lambda: self._end(answer)
         answer.begin()
-        self.engine.submit(sequences)
+        spread_s = self.engine.profile.request_spread_s
+        if spread_s:
+            late_s = self._source.uniform(0.0, spread_s) / self._speed
+            asyncio.get_running_loop().call_later(late_s, self._submit, answer)
+        else:
+            self._submit(answer)
+
+    def _submit(self, answer: Answer) -> None:
+        if answer in self._answers:  # else its caller has left meanwhile
+            self.engine.submit(answer.sequences)
 
     def _sequences(self, asked: GenerationRequest) -> list[Sequence]:
         profile = self.engine.profile

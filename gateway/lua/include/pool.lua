@@ -8,6 +8,7 @@
 -- back is lifted to the least start in line, so that idling saves nothing up.
 local pool = KEYS[1]
 local slots_key, capacity_key = pool .. ':slots', pool .. ':capacity'
+local room_key = pool .. ':room'
 local leases_key, state_key = pool .. ':leases', pool .. ':state'
 local line_key, counters_key = pool .. ':line', pool .. ':counters'
 local running_key, service_key = pool .. ':running', pool .. ':service'
@@ -40,44 +41,74 @@ end
 
 -- Slots ----------------------------------------------------------------------------------------
 
-local used, capacity  -- by replica, read once a script
+-- What a grant costs must not grow with the replicas, so their shares in use are kept in order, and
+-- only what a script chooses among is read.
+local used, capacity = {}, {}  -- by replica, each read once a script
+local scored = {}  -- replicas whose score this script has written
 
-local function read_slots()
-  if used then return end
-  used, capacity = {}, {}
-  local flat = redis.call('HGETALL', capacity_key)
-  for i = 1, #flat, 2 do capacity[flat[i]], used[flat[i]] = tonumber(flat[i + 1]), 0 end
-  flat = redis.call('HGETALL', slots_key)
-  for i = 1, #flat, 2 do used[flat[i]] = tonumber(flat[i + 1]) end
+local function used_of(replica)
+  used[replica] = used[replica] or tonumber(redis.call('HGET', slots_key, replica) or 0)
+  return used[replica]
+end
+
+-- 0 for one that has gone.
+local function capacity_of(replica)
+  capacity[replica] = capacity[replica] or tonumber(redis.call('HGET', capacity_key, replica) or 0)
+  return capacity[replica]
+end
+
+local function score_room(replica)
+  scored[replica] = true
+  local slots = capacity_of(replica)
+  if slots > 0 then
+    redis.call('ZADD', room_key, used_of(replica) / slots, replica)
+  else
+    redis.call('ZREM', room_key, replica)
+  end
+end
+
+-- The replica with the least share of its slots in use, and that share; nil where none has one free.
+-- A worker of an earlier version counts slots and scores nothing: what differs is set right here.
+local function emptiest(avoid)
+  while true do
+    local heads = redis.call('ZRANGE', room_key, 0, avoid == '-' and 0 or 1, 'WITHSCORES')
+    local at = heads[1] == avoid and 3 or 1
+    local replica, share = heads[at], tonumber(heads[at + 1])
+    if not replica or share >= 1 then return end
+    if scored[replica] or used_of(replica) / capacity_of(replica) == share then
+      return replica, share
+    end
+    score_room(replica)
+  end
 end
 
 -- The replica that served the conversation last, if it has a slot free and is hardly fuller than
 -- others; else the one with the largest share of its slots free, or nil.
 local function replica_with_room(avoid, prefix)
-  read_slots()
-  local best, best_share = nil, 0
-  for replica, slots in pairs(capacity) do
-    local free_share = (slots - used[replica]) / slots
-    if replica ~= avoid and (free_share > best_share
-        or (free_share == best_share and best and replica < best)) then
-      best, best_share = replica, free_share
-    end
-  end
+  local best, best_share = emptiest(avoid)
   local last = best and prefix and redis.call('GET', prefix_key(prefix))
-  local slots = last and last ~= avoid and capacity[last]
-  if not slots or used[last] >= slots then return best end
-  local fuller_share = best_share - (slots - used[last]) / slots
+  if not last or last == best or last == avoid then return best end
+  local slots, in_use = capacity_of(last), used_of(last)
+  if in_use >= slots then return best end
   -- One request more is always within bounds.
-  return fuller_share <= math.max(PREFIX_FULLER_SHARE, 1 / slots) and last or best
+  local is_hardly_fuller = in_use / slots - best_share <= math.max(PREFIX_FULLER_SHARE, 1 / slots)
+  return is_hardly_fuller and last or best
 end
 
 local function add(key, field, count)
-  if redis.call('HINCRBY', key, field, count) <= 0 then redis.call('HDEL', key, field) end
+  local sum = redis.call('HINCRBY', key, field, count)
+  if sum <= 0 then redis.call('HDEL', key, field) end
+  return math.max(0, sum)
+end
+
+-- Slots of a replica over all workers; `count` below 0 gives them back.
+local function count_slots(replica, count)
+  used[replica] = add(slots_key, replica, count)
+  score_room(replica)
 end
 
 local function take_slot(worker, account, replica, prefix)
-  used[replica] = used[replica] + 1
-  redis.call('HINCRBY', slots_key, replica, 1)
+  count_slots(replica, 1)
   redis.call('HINCRBY', worker_key(worker, 'slots'), replica, 1)
   redis.call('HINCRBY', running_key, account, 1)
   redis.call('HINCRBY', worker_key(worker, 'accounts'), account, 1)
@@ -255,7 +286,7 @@ local WITHDRAWN_MAX = 2000
 -- False when so many tickets were waiting that another call must go on.
 local function drop_worker(worker, keep_ms)
   local flat = redis.call('HGETALL', worker_key(worker, 'slots'))
-  for i = 1, #flat, 2 do add(slots_key, flat[i], -flat[i + 1]) end
+  for i = 1, #flat, 2 do count_slots(flat[i], -flat[i + 1]) end
   flat = redis.call('HGETALL', worker_key(worker, 'accounts'))
   for i = 1, #flat, 2 do
     add(running_key, flat[i], -flat[i + 1])

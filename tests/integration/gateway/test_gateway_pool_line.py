@@ -158,6 +158,33 @@ async def test_the_larger_free_share_is_taken_first(workers: Workers) -> None:
     assert Counter(names)["large"] == 3
 
 
+async def test_slots_are_given_and_taken_back_without_reading_all_replicas(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(*(replica(f"r{i:02d}", 2) for i in range(64)))
+    await workers.beat()
+    await state.config_resetstat()
+    held = [await granted(await line.enter(ask("x"))) for _ in range(128)]
+    waiting = await line.enter(ask("y"))
+    line.release(held[0], "x")
+    assert await granted(waiting) == held[0]
+    assert Counter(held) == {f"r{i:02d}": 2 for i in range(64)}
+    assert "cmdstat_hgetall" not in await state.info("commandstats")
+
+
+async def test_slots_that_a_worker_of_an_earlier_version_took_are_not_given_twice(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 2), replica("b", 2), replica("c", 2))
+    await workers.beat()
+    # It counts slots and does not keep the replicas in order; nor does it when one has gone.
+    await state.hset(KEYS + ":slots", "a", 2)
+    await state.hdel(KEYS + ":capacity", "b")
+    names = [await granted(await line.enter(ask("x"))) for _ in range(2)]
+    assert names == ["c", "c"]
+    assert not has_slot(await line.enter(ask("y")))
+
+
 async def test_a_ticket_is_served_by_the_release_of_another_workers_slot(workers: Workers) -> None:
     first, second = workers.new(replica("a", 1)), workers.new(replica("a", 1))
     held = await granted(await first.enter(ask("x")))

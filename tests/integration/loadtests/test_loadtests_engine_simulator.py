@@ -216,6 +216,28 @@ async def test_the_same_seed_gives_answers_of_the_same_lengths(tmp_path: Path) -
     assert len(set(lengths[0])) > 1
 
 
+async def test_answers_of_a_profile_with_a_spread_end_in_another_order_than_they_came(
+    tmp_path: Path,
+) -> None:
+    ended: list[int] = []
+
+    async def one(number: int, client: httpx.AsyncClient) -> None:
+        await client.post("/v1/chat/completions", json=chat(ignore_eos=True))
+        ended.append(number)
+
+    with SimulatorProcess(tmp_path, profile="apart") as simulator:
+        async with (
+            httpx.AsyncClient(base_url=simulator.urls[0], timeout=30) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for number in range(8):
+                group.create_task(one(number, client))
+                while await asyncio.to_thread(simulator.total, "arrived") != number + 1:
+                    await asyncio.sleep(0.02)
+        assert simulator.total("finished") == 8
+    assert sorted(ended) == list(range(8)) != ended
+
+
 @pytest.fixture
 async def published(
     tmp_path: Path, flow_server: RedisServer
