@@ -103,9 +103,8 @@ class PoolLine:
     async def _enter(self, ticket: Ticket, mode: str) -> None:
         ask = ticket.ask
         retry_after_s = self.retry_after_s()
-        charge = ask.charge if mode != "retry" else 0
         args = (
-            *(self._worker_id, ticket.id, ask.account_id, f"{charge:.6f}"),
+            *(self._worker_id, ticket.id, ask.account_id, f"{ticket.charge:.6f}"),
             *(ask.concurrent_requests, ask.waiting_requests, self._bounds.tickets_max),
             *(ticket.avoid, kept_ms(retry_after_s), mode, ask.prefix),
         )
@@ -141,6 +140,7 @@ class PoolLine:
         """Gives up a ticket whose caller hung up, in line or with a slot that has just come."""
         if ticket.granted is not None:
             self.release(ticket.granted.replica_id, ticket.ask.account_id)
+            self.correct(ticket.ask.account_id, -ticket.charge)
         else:
             self.leave(ticket)
 
