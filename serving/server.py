@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from serving import processes, replica_fleet
-from serving.errors import HostFailed, ServingError
+from serving.errors import HostFailed, ModelUnusable, ServingError
 from serving.lora_adapters import check_adapters
 from serving.model_folder import check_model, engine_folder
 from serving.model_keeper import ModelKeeper
@@ -38,22 +38,47 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     or Ray is lost.
     """
     phases = Phases(on_phase)
-    models = [_with_engine_folder(each) for each in read_models(settings)]
+    models, unusable = _usable(read_models(settings), phases)
     home = settings.home.expanduser()
     if ended := processes.end_leftovers(home):
         phases.done(f"ended {ended} processes that an earlier run left behind")
     try:
         with stop_signals(), _run_folder(home) as folder, ExitStack() as keeping:
             fleets = [Fleet(each, keeping.enter_context(ModelKeeper(each))) for each in models]
+            # Clients are to learn that these have no replica, and not that there is no such model.
+            others = [keeping.enter_context(ModelKeeper(each)) for each in unusable]
             try:
                 with _ray_failures():
                     start_ray(settings, models, folder, phases)
                     started = replica_fleet.deploy(fleets, folder, phases)
+                    for keeper in others:
+                        keeper.give_up()
                     replica_fleet.watch(started, phases)
             finally:
                 _stop(settings, phases)
     except StopRequested:
         phases.done("stopped")
+
+
+def _usable(
+    models: Sequence[ServingSettings], phases: Phases
+) -> tuple[list[ServingSettings], list[ServingSettings]]:
+    """Those to serve, with the folders that the engine reads; and those that no engine could load.
+
+    The latter are told. Raises ModelUnusable where there are no others.
+    """
+    usable, unusable, errors = [], [], []
+    for each in models:
+        try:
+            usable.append(_with_engine_folder(each))
+        except ModelUnusable as error:
+            unusable.append(each)
+            errors.append(error)
+    if not usable:
+        raise errors[0]
+    for each, reason in zip(unusable, errors, strict=True):
+        phases.done(f"{each.served_name} does not start: {reason}")
+    return usable, unusable
 
 
 def _with_engine_folder(settings: ServingSettings) -> ServingSettings:
