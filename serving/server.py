@@ -38,7 +38,7 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     or Ray is lost.
     """
     phases = Phases(on_phase)
-    models, unusable = _usable(read_models(settings), phases)
+    models, unusable = usable_models(read_models(settings), phases)
     home = settings.home.expanduser()
     if ended := processes.end_leftovers(home):
         phases.done(f"ended {ended} processes that an earlier run left behind")
@@ -60,7 +60,7 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
         phases.done("stopped")
 
 
-def _usable(
+def usable_models(
     models: Sequence[ServingSettings], phases: Phases
 ) -> tuple[list[ServingSettings], list[ServingSettings]]:
     """Those to serve, with the folders that the engine reads; and those that no engine could load.

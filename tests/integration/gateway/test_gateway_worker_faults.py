@@ -175,7 +175,7 @@ async def test_replacing_all_workers_under_constant_arrivals_breaks_nothing(
                 broken.append(f"{error!r}: {steps.told(since=replaced_at)}")
                 continue
             if answer.status_code == 503:
-                assert answer.json()["error"]["code"] == "draining"
+                assert answer.json()["error"]["code"] == "draining", answer.text
                 assert answer.headers["retry-after"] == "1"
                 drained += 1
                 continue
