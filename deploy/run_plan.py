@@ -138,7 +138,9 @@ def check_engine_memory(models: Sequence[ServingSettings], *, on_gpu: bool) -> N
 
 
 def _replica_bytes(serving: ServingSettings, *, on_gpu: bool) -> int:
-    sizes = [path.stat().st_size for path in weight_files(Path(serving.model).expanduser())]
+    weights = weight_files(Path(serving.model).expanduser())
+    # A link whose file is gone is told by serving, which looks the whole folder over.
+    sizes = [path.stat().st_size for path in weights if path.is_file()]
     if on_gpu:
         # Each rank has one file in memory on its way to the GPU.
         return _REPLICA_BYTES + max(sizes, default=0) * serving.tensor_parallel

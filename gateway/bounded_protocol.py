@@ -32,7 +32,10 @@ _Callback = Callable[[], None] | None
 _FRAMING_PER_BYTE = 8
 _VERSIONS = ("1.1", "1.0")
 # Longer than a request is on its way, from a client that was told that its connection stays open.
-_LINGER_S = 0.5
+LINGER_S = 0.5
+# A process that stood still has its timers run before it reads what came meanwhile: a few turns of
+# the loop, in which that is read.
+_LAST_LOOK_S = 0.02
 
 
 class HeadersTooLarge(ApiError):
@@ -174,7 +177,14 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _close_later(self) -> None:
-        self.loop.call_later(_LINGER_S, self._close_if_idle)
+        self.loop.call_later(LINGER_S, self._look_and_close)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came for `keep_alive_s`, as far as has been read."""
+        self._look_and_close()
+
+    def _look_and_close(self) -> None:
+        self.loop.call_later(_LAST_LOOK_S, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self._is_idle and not self._header_bytes:  # half a head has its own deadline

@@ -74,9 +74,8 @@ class LineLease:
         """
         ask = ticket.ask
         retry_after_s = self.retry_after_s()
-        charge = ask.charge if mode != "retry" else 0
         args = (
-            *(self.worker_id, ticket.id, ask.account_id, f"{charge:.6f}"),
+            *(self.worker_id, ticket.id, ask.account_id, f"{ticket.charge:.6f}"),
             *(ask.concurrent_requests, ask.waiting_requests, self._bounds.tickets_max),
             *(ticket.avoid, kept_ms(retry_after_s), mode, ask.prefix),
         )

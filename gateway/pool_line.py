@@ -79,6 +79,7 @@ class PoolLine:
         """Gives up a ticket whose caller hung up, in line or with a slot that has just come."""
         if ticket.granted is not None:
             self.release(ticket.granted.replica_id, ticket.ask.account_id)
+            self.correct(ticket.ask.account_id, -ticket.charge)
         else:
             self.leave(ticket)
 

@@ -90,6 +90,11 @@ class Ticket:
         return news
 
     @property
+    def charge(self) -> float:
+        """What its grant costs: nothing where the request was granted a slot before."""
+        return self.ask.charge if self.avoid == "-" else 0.0
+
+    @property
     def granted(self) -> Granted | None:
         """The grant, when it came before anybody waited for it."""
         return self._news if isinstance(self._news, Granted) else None

@@ -67,12 +67,13 @@ class LineEntrance:
         avoid: str = "-",
         with_notices: bool = True,
     ) -> Slot:
-        """A slot, after as long a wait as the line makes.
+        """A slot, after as long a wait as the line makes. Without one the account pays nothing.
 
         Raises:
             ApiError: the line refuses, or the wait lasted too long.
         """
         began_at, passed_over = self._clock(), avoid
+        paid = 0.0
         try:
             while True:
                 ticket = await self._admission.enter(pool, ask, avoid=passed_over)
@@ -80,12 +81,17 @@ class LineEntrance:
                 granted = await self._turn(pool, ticket, relay, with_notices)
                 if slot := self._admission.slot_of(pool, ticket, granted):
                     break
-                # Its replica went between the grant and now: first in line once more. By name it
-                # is not avoided, since an upstream server comes back under the same one.
+                # Its replica went between the grant and now: first in line once more, as it has
+                # paid. By name the replica is not avoided, since an upstream server comes back
+                # under the same one.
+                paid += ticket.charge
                 passed_over = _ONE_THAT_WENT
                 await asyncio.sleep(_UNTIL_KNOWN_S)
-        except ApiError as error:
-            labelled(REFUSED, pool.name, plan, error.code).inc()
+        except BaseException as error:
+            if paid:
+                self._admission.correct(pool.name, ask.account_id, -paid)
+            if isinstance(error, ApiError):
+                labelled(REFUSED, pool.name, plan, error.code).inc()
             raise
         if avoid == "-":  # on its way to another replica a request was admitted before
             labelled(ADMITTED, pool.name, plan, "yes" if waited else "no").inc()

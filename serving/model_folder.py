@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import ModelUnusable
-from serving.weight_files import check_weight_files
+from serving.weight_files import check_fetched, check_weight_files
+
+# Read at the start by vLLM's tokenizer and defaults, where a folder has them.
+_OTHER_JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
 
 def is_local(model: str) -> bool:
@@ -37,7 +40,23 @@ def check_model(model: str) -> None:
     if not folder.is_dir():
         raise ModelUnusable(f"There is no model folder {folder}. Set FLOODGATE_MODEL.")
     read_config(folder)
+    _check_other_files(folder)
     check_weight_files(folder)
+
+
+def _check_other_files(folder: Path) -> None:
+    for path in (folder / name for name in _OTHER_JSON_FILES):
+        if not path.exists() and not path.is_symlink():
+            continue
+        check_fetched(path)
+        try:
+            content = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ModelUnusable(f"{path} cannot be read: {error}.") from error
+        if not isinstance(content, dict):
+            raise ModelUnusable(f"{path} is damaged: it holds no JSON object.")
+        if path.name == "tokenizer.json" and "model" not in content:
+            raise ModelUnusable(f"{path} is damaged: it says nothing of the tokenizer's model.")
 
 
 def engine_folder(model: str, home: Path) -> str:

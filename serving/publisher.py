@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import resources
 from typing import Protocol
 
@@ -59,6 +59,19 @@ def connect(flow_url: str) -> Redis:
 
 def _script(name: str) -> str:
     return resources.files("serving").joinpath("lua", name).read_text(encoding="utf-8")
+
+
+def note_models(flow_url: str, models: Collection[str]) -> None:
+    """Have gateways know these models though nothing of theirs runs: 503, not 404.
+
+    Forgotten after some minutes. A flow Redis that does not answer costs that and no more.
+    """
+    try:
+        with connect(flow_url) as redis:
+            for model in models:
+                redis.eval(_script("touch_model.lua"), 1, redis_keys.MODELS, model)
+    except RedisError as error:
+        _log.warning("models without a replica not told: %s", error)
 
 
 class ModelStore:

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from serving.errors import ModelUnusable
 from serving.lora_adapters import check_adapters
 from serving.model_folder import check_model, engine_folder
+from serving.phases import Phases
 from serving.settings import ServingSettings
+
+
+def usable_models(
+    models: Sequence[ServingSettings], phases: Phases
+) -> tuple[list[ServingSettings], list[str]]:
+    """Those to serve, with the folders that the engine reads; the names of those none could load.
+
+    The latter are told. Raises ModelUnusable where there are no others.
+    """
+    usable, errors = [], {}
+    for each in models:
+        try:
+            usable.append(with_engine_folder(each))
+        except ModelUnusable as error:
+            errors[each.served_name] = error
+    if not usable:
+        raise next(iter(errors.values()))
+    for name, reason in errors.items():
+        phases.done(f"{name} does not start: {reason}")
+    return usable, list(errors)
 
 
 def with_engine_folder(settings: ServingSettings) -> ServingSettings:

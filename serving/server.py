@@ -20,8 +20,9 @@ from serving import processes, replica_fleet
 from serving.errors import HostFailed, ServingError
 from serving.models_file import read_models
 from serving.phases import OnPhase, Phases
+from serving.publisher import note_models
 from serving.ray_host import start_ray, stop_ray
-from serving.ready_model import with_engine_folder
+from serving.ready_model import usable_models
 from serving.replica_calls import drain_replicas, replica_addresses
 from serving.settings import ServingSettings
 from serving.stop_signals import StopRequested, ignore_signals, stop_signals
@@ -35,7 +36,7 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     or Ray is lost.
     """
     phases = Phases(on_phase)
-    models = [with_engine_folder(each) for each in read_models(settings)]
+    models, unusable = usable_models(read_models(settings), phases)
     home = settings.home.expanduser()
     if ended := processes.end_leftovers(home):
         phases.done(f"ended {ended} processes that an earlier run left behind")
@@ -45,6 +46,8 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
                 with _ray_failures():
                     start_ray(settings, models, folder, phases)
                     started = replica_fleet.deploy(models, folder, phases)
+                    # Clients are to learn that these have no replica, not that there are none.
+                    note_models(settings.flow_url.get_secret_value(), unusable)
                     replica_fleet.watch(started, phases)
             finally:
                 _stop(settings, phases)

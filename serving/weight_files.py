@@ -43,7 +43,7 @@ def check_weight_files(folder: Path) -> None:
     """Raise ModelUnusable if weights are missing, cut short or not what their names say."""
     files = weight_files(folder)
     for path in files:
-        _check_fetched(path)
+        check_fetched(path)
         if path.suffix == ".safetensors":
             _safetensors_header(path)
         else:
@@ -55,6 +55,19 @@ def check_weight_files(folder: Path) -> None:
         _check_shards(index, {path.name for path in files})
 
 
+def check_fetched(path: Path) -> None:
+    """Raise ModelUnusable if the file cannot be opened, or is a pointer that git left for it."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError as error:  # a link whose file is gone, as in a cache that was cleaned
+        raise ModelUnusable(f"{path} cannot be read: {error.strerror}.") from error
+    if start == _LFS_POINTER:
+        raise ModelUnusable(
+            f"{path} is a Git LFS pointer, not the file. Fetch it with `git lfs pull`."
+        )
+
+
 def weight_dtype(path: Path) -> str | None:
     """The precision of a file's tensors, as torch names it; None where it is not plain to see."""
     if path.suffix == ".safetensors":
@@ -63,14 +76,6 @@ def weight_dtype(path: Path) -> str | None:
         return next((_SAFETENSORS_DTYPES[key] for key in _SAFETENSORS_DTYPES if key in found), None)
     tensor_list = _torch_tensor_list(path)
     return next((name for storage, name in _TORCH_DTYPES.items() if storage in tensor_list), None)
-
-
-def _check_fetched(path: Path) -> None:
-    with path.open("rb") as file:
-        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise ModelUnusable(
-                f"{path} is a Git LFS pointer, not the weights. Fetch them with `git lfs pull`."
-            )
 
 
 def _check_torch(path: Path) -> None:

@@ -142,25 +142,3 @@ def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:
     assert str(port) in words
     assert "--port" in words
     assert "Traceback" not in words
-
-
-def test_a_model_folder_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            floodgate_command(),
-            "up",
-            "--model",
-            str(tmp_path / "nowhere"),
-            "--port",
-            str(free_port()),
-        ],
-        env=RunningFloodgate(tmp_path / "home").environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    words = done.stdout + done.stderr
-    assert done.returncode != 0
-    assert "nowhere" in words
-    assert "Traceback" not in words

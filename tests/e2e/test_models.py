@@ -20,7 +20,7 @@ MESSAGES = [{"role": "user", "content": "Tell me a story."}]
 
 
 class Versions:
-    """Two versions of a model behind one name, and a third that vLLM cannot load."""
+    """Two versions of a model behind one name, one that vLLM cannot load, one without a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.routes = folder / "routes.yaml"
@@ -35,7 +35,8 @@ class Versions:
         (broken / "config.json").write_text(json.dumps({**config, "hidden_size": 64}))
         models = {"old": {"model": str(weights)}, "new": {"model": str(weights)}}
         self.models = folder / "models.yaml"
-        self.models.write_text(json.dumps({**models, "broken": {"model": str(broken)}}))
+        unusable = {"broken": {"model": str(broken)}, "lost": {"model": str(folder / "nowhere")}}
+        self.models.write_text(json.dumps({**models, **unusable}))
         self.floodgate = RunningFloodgate(
             folder / "home",
             models_file=self.models,
@@ -84,8 +85,10 @@ async def test_each_model_answers_and_one_that_cannot_start_stops_no_other(
     for model in ("old", "new"):
         answer = await ask(client, model)
         assert (answer.status_code, answer.json()["model"]) == (200, model)
-    assert "broken does not start" in versions.floodgate.output
-    states = {"old": "running", "new": "running", "broken": "dead"}
+    told = " ".join(versions.floodgate.output.split())
+    assert "broken does not start: The engine could not load" in told
+    assert "lost does not start: There is no model folder" in told
+    states = {"old": "running", "new": "running", "broken": "dead", "lost": "dead"}
     while True:  # until the last record of the one that failed has expired
         report = (await client.get("/readyz")).json()["engine"]["models"]
         if {name: found["state"] for name, found in report.items()} == states:
@@ -95,6 +98,7 @@ async def test_each_model_answers_and_one_that_cannot_start_stops_no_other(
         "old",
         "new",
         "broken",
+        "lost",
     }
 
 

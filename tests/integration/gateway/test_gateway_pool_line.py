@@ -440,6 +440,19 @@ async def test_leaving_gives_the_place_up_and_the_charge_back(workers: Workers, 
     await workers.until(lambda: is_empty(state))
 
 
+async def test_hanging_up_with_a_slot_that_has_just_come_gives_the_charge_back(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 1))
+    ticket = await line.enter(ask("x"))
+    assert has_slot(ticket)
+    assert await state.zscore(KEYS + ":counters", "x") == 100
+    line.abandon(ticket)
+    while await state.zscore(KEYS + ":counters", "x"):
+        await asyncio.sleep(0.01)
+    await workers.until(lambda: is_empty(state))
+
+
 async def _has_waiting(state: Any, count: int) -> bool:
     return int(await state.hget(KEYS + ":state", "waiting") or 0) == count
 
@@ -624,6 +637,19 @@ async def test_a_replica_to_avoid_is_avoided_and_who_retries_goes_first_and_pays
     line.release(second, "y")
     assert await granted(again) == second
     assert await state.zscore(KEYS + ":counters", "x") == counter
+
+
+async def test_who_retries_pays_nothing_either_when_a_restarted_redis_hears_of_it_again(
+    workers: Workers, flow_server: RedisServer, state: Any
+) -> None:
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    again = await line.enter(ask("x"), avoid="gone")
+    flow_server.restart()
+    await workers.until(lambda: _has_waiting(state, 1))
+    line.release(blocker, "blocker")
+    assert await granted(again) == "a"
+    assert not await state.zscore(KEYS + ":counters", "x")
 
 
 async def test_places_are_those_in_which_the_line_then_serves(workers: Workers) -> None:

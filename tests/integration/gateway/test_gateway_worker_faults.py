@@ -1,12 +1,16 @@
 """Gateway workers that stand still, and workers that are replaced while a line waits."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import httpx
+import psutil
 import pytest
 from aiohttp import web
 
+from gateway.bounded_protocol import LINGER_S
 from tests.gateway_callers import Listening, caller, load_by_worker, until_arrived
 from tests.gateway_process import GatewayProcess
 from tests.redis_server import RedisServer
@@ -21,6 +25,32 @@ FIRST = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
 LAST = b"data: [DONE]\n\n"
 QUIET = {"x-floodgate-notices": "off"}
 Start = Callable[..., GatewayProcess]
+
+
+class ConnectionSteps:
+    """What httpx did for one request and when; without a step that connects it used an old one."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[str, float]] = []
+        self._connection = ""
+
+    async def note(self, step: str, details: Mapping[str, Any]) -> None:
+        """httpx's "trace" extension."""
+        self._steps.append((step, time.perf_counter()))
+        if step.endswith("connect_tcp.complete"):
+            own = details["return_value"].get_extra_info("client_addr")
+            self._connection = f" from port {own[1]}"
+
+    def told(self, *, since: Sequence[float]) -> str:
+        """The steps in seconds since the last of these moments, such as replacements of workers."""
+        zero = since[-1] if since else self._steps[0][1]
+        kind = f"a new connection{self._connection}" if self._connects else "a reused connection"
+        steps = ", ".join(f"{step} {at - zero:+.3f}" for step, at in self._steps)
+        return f"on {kind}, in s since replacement {len(since)}: {steps}"
+
+    @property
+    def _connects(self) -> bool:
+        return any("connect_tcp" in step for step, _ in self._steps)
 
 
 async def each_has_both(flow: RedisServer) -> bool:
@@ -79,6 +109,40 @@ async def test_a_worker_that_stood_still_longer_than_its_lease_goes_on_with_all_
         assert "Traceback" not in gateway.log
 
 
+async def test_a_request_that_comes_while_a_stopping_worker_stands_still_is_answered(
+    start_gateway: Start,
+) -> None:
+    """Its connection, which was told that it stays open, was to be closed for its silence."""
+    ask = b"GET /healthz HTTP/1.1\r\nhost: gateway\r\n\r\n"
+    async with start_gateway(workers=1) as gateway:
+        while True:
+            (old,) = gateway.workers()
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(ask)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" not in head
+            await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+            gateway.replace_workers()
+            while any(each.status == psutil.CONN_LISTEN for each in old.net_connections()):
+                await asyncio.sleep(0.01)
+            old.suspend()
+            await asyncio.sleep(0)  # what it sent before is read
+            if not reader.at_eof():
+                break
+            old.resume()  # it was suspended too late, on a busy machine: once more
+            writer.close()
+            while old.is_running():
+                await asyncio.sleep(0.05)
+        writer.write(ask)
+        await asyncio.sleep(2 * LINGER_S)
+        old.resume()
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in head
+        writer.close()
+
+
 async def test_replacing_all_workers_under_constant_arrivals_breaks_nothing(
     start_gateway: Start, api_key: str, engine: ScriptedEngine
 ) -> None:
@@ -93,20 +157,25 @@ async def test_replacing_all_workers_under_constant_arrivals_breaks_nothing(
         return response
 
     engine.script = a_few_events
-    drained, broken = 0, []
+    drained = 0
+    broken: list[str] = []
+    replaced_at: list[float] = []
     is_over = asyncio.Event()
 
     async def call_again_and_again(client: httpx.AsyncClient) -> None:
         nonlocal drained
         while not is_over.is_set():
+            steps = ConnectionSteps()
             # Without notices each refusal is a status.
             try:
-                answer = await client.post(PATH, json=STREAM, headers=QUIET)
+                answer = await client.post(
+                    PATH, json=STREAM, headers=QUIET, extensions={"trace": steps.note}
+                )
             except httpx.TransportError as error:
-                broken.append(repr(error))
+                broken.append(f"{error!r}: {steps.told(since=replaced_at)}")
                 continue
             if answer.status_code == 503:
-                assert answer.json()["error"]["code"] == "draining"
+                assert answer.json()["error"]["code"] == "draining", answer.text
                 assert answer.headers["retry-after"] == "1"
                 drained += 1
                 continue
@@ -118,10 +187,12 @@ async def test_replacing_all_workers_under_constant_arrivals_breaks_nothing(
         for _ in range(2):
             old = {worker.pid for worker in gateway.workers()}
             await engine.request(len(engine.requests) + 10)  # the line is full and moves
+            replaced_at.append(time.perf_counter())
             gateway.replace_workers()
             while {worker.pid for worker in gateway.workers()} & old:
                 await asyncio.sleep(0.05)
-                assert not broken
+                assert not broken, "\n".join([*broken, gateway.log[-2000:]])
         is_over.set()
         await asyncio.gather(*callers)
+        assert not broken, "\n".join([*broken, gateway.log[-2000:]])
         assert drained, "somebody waited at a worker that was replaced"

@@ -66,6 +66,30 @@ def test_bad_config(folder: Path, content: str) -> None:
         check_model(str(folder))
 
 
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json"]
+)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00"])
+def test_other_files_that_are_damaged(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(ModelUnusable, match=name):
+        check_model(str(folder))
+
+
+def test_a_tokenizer_without_a_model(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"added_tokens": []}')
+    with pytest.raises(ModelUnusable, match="says nothing"):
+        check_model(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_link_whose_file_is_gone(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(folder / "cleaned")
+    with pytest.raises(ModelUnusable, match=r"config\.json|cannot be read"):
+        check_model(str(folder))
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_missing_file(folder: Path, name: str) -> None:
     (folder / name).unlink()
