@@ -17,7 +17,7 @@ from serving.phases import Phases
 from serving.replica_calls import replica_addresses, replica_state
 from serving.settings import ServingSettings
 from serving.silent_replicas import SilentReplicas
-from serving.start_failure import start_failure_reason
+from serving.start_failure import failed_first, start_failure_reason
 
 _POLL_S = 0.25
 _WATCH_PERIOD_S = 1.0
@@ -81,9 +81,10 @@ def _await_replicas(settings: ServingSettings, folder: Path) -> None:
         if app.status == ApplicationStatus.RUNNING:
             return
         if app.status == ApplicationStatus.DEPLOY_FAILED:
+            failure = _failure_text(app)
             raise StartFailed(
                 f"The engine could not load {settings.model}: "
-                + start_failure_reason(_failure_text(app), _worker_logs(folder))
+                + start_failure_reason(failure, _worker_logs(folder, failure))
             )
         if time.monotonic() > deadline:
             raise StartTimedOut(
@@ -136,6 +137,8 @@ def _failure_text(app: Any) -> str:
     return "\n".join([app.message, *messages])
 
 
-def _worker_logs(folder: Path) -> Iterator[str]:
-    for path in sorted((folder / "ray" / "session_latest" / "logs").glob("worker-*")):
+def _worker_logs(folder: Path, failure: str) -> Iterator[str]:
+    """First those of the processes that failed: others' may be of another model."""
+    logs = (folder / "ray" / "session_latest" / "logs").glob("worker-*")
+    for path in failed_first(logs, failure):
         yield path.read_text(encoding="utf-8", errors="replace")

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 # "ValueError: No available memory ...", also "vllm.exceptions.SomeError: ...", however indented.
 _EXCEPTION = re.compile(
     r"((?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Missing)\b: \S.*)"
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_NOT_THE_CAUSE = ("See root cause", "WorkerProc initialization failed", "ActorDiedError")
+# The last one is Serve's, whose exception has the replica's whole traceback for a message.
+_NOT_THE_CAUSE = (
+    "See root cause",
+    "WorkerProc initialization failed",
+    "ActorDiedError",
+    "Error: Traceback (most recent call last)",
+)
+_PROCESS = re.compile(r"\bpid=(\d+)")
 REASON_CHARACTERS_MAX = 600
 
 
@@ -35,6 +43,12 @@ def reasons_in(text: str) -> list[str]:
         for reason in reasons
         if not any(phrase in reason for phrase in _NOT_THE_CAUSE)
     ]
+
+
+def failed_first(logs: Iterable[Path], ray_message: str) -> list[Path]:
+    """Workers' logs, named worker-<id>-<job>-<pid>, those of processes that Ray names first."""
+    failed = set(_PROCESS.findall(ray_message))
+    return sorted(logs, key=lambda path: (path.stem.rpartition("-")[2] not in failed, path.name))
 
 
 def start_failure_reason(ray_message: str, worker_logs: Iterable[str]) -> str:

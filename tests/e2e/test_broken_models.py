@@ -106,7 +106,7 @@ def up(home: Path, **settings: object) -> tuple[int, str]:
         (cut_weights_short, "is damaged: 1048576 bytes, where its header says 269060552"),
         (lose_what_the_link_names, "model.safetensors cannot be read: No such file"),
         (lose_a_shard, "lacks 1 of 2 weight files"),
-        pytest.param(change_a_shape, "could not load", marks=pytest.mark.long),
+        pytest.param(change_a_shape, "Attempted to load weight", marks=pytest.mark.long),
     ],
 )
 def test_up_says_what_is_wrong_with_its_model_and_leaves_nothing(

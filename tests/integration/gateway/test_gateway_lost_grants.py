@@ -47,12 +47,12 @@ class GoneReplica:
         gone = Replica(
             model=MODEL, replica_id="gone", url="http://127.0.0.1:1", state="running", slots=4
         )
-        self._line.replicas = {"gone": gone}
+        self._line.lease.replicas = {"gone": gone}
 
     async def _offer(self) -> None:
         # The gateway's heartbeat takes it out once a second.
         while True:
-            await self._line.renew()
+            await self._line.lease.renew()
             await asyncio.sleep(0.02)
 
     async def __aenter__(self) -> Self:
@@ -69,7 +69,7 @@ class GoneReplica:
         self._offering.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._offering
-        await self._line.stop()
+        await self._line.lease.stop()
 
 
 @pytest.fixture

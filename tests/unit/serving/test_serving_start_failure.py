@@ -1,6 +1,8 @@
 """One line that says why an engine did not start, out of pages that do not."""
 
-from serving.start_failure import reasons_in, start_failure_reason
+from pathlib import Path
+
+from serving.start_failure import failed_first, reasons_in, start_failure_reason
 
 RAY_ROOT_CAUSE = """\
 Deploying app 'floodgate' failed: A replica failed to start with exception. Traceback:
@@ -15,6 +17,15 @@ Process EngineCore:
 ValueError: No memory for the KV cache.
 RuntimeError: Engine core initialization failed. See root cause above.
 """
+CONTROLLER_LOG = """\
+ERROR controller 21761 -- Exception in Replica(id='cs06ectw'), the replica will be stopped.
+ray.exceptions.RayTaskError(RuntimeError): ray::ServeReplica.initialize() (pid=21846, ip=127.0.0.1)
+    raise RuntimeError(traceback.format_exc()) from None
+RuntimeError: Traceback (most recent call last):
+  File "ray/serve/_private/replica.py", line 1867, in initialize
+    await self._user_callable_wrapper.initialize_callable()
+RuntimeError: Engine core initialization failed. See root cause above.
+"""
 PYDANTIC = """\
 ray::ServeReplica.initialize() (pid=1, ip=127.0.0.1)
 RuntimeError: Failed to create vLLM engine config: 1 validation error for ModelConfig
@@ -26,6 +37,18 @@ RuntimeError: Failed to create vLLM engine config: 1 validation error for ModelC
 def test_the_cause_stands_in_the_engines_log() -> None:
     reason = start_failure_reason(RAY_ROOT_CAUSE, ["nothing here", ENGINE_LOG])
     assert reason == "ValueError: No memory for the KV cache."
+
+
+def test_what_serve_makes_of_the_cause_is_not_the_cause() -> None:
+    reason = start_failure_reason(RAY_ROOT_CAUSE, [CONTROLLER_LOG, ENGINE_LOG])
+    assert reason == "ValueError: No memory for the KV cache."
+
+
+def test_the_log_of_the_process_that_failed_is_read_first() -> None:
+    """Another model's may have failed too."""
+    names = ["worker-1a-01000000-21761.err", "worker-9f-01000000-21846.err"]
+    logs = failed_first(map(Path, names), CONTROLLER_LOG)
+    assert [path.name for path in logs] == names[::-1]
 
 
 def test_without_a_log_rays_words_are_kept() -> None:
