@@ -37,11 +37,8 @@ def floodgate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlood
         plans_file=write_plans(folder),
         kv_cache_gib=1,
     )
-    try:
-        running.start()
+    with running.started():
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture(scope="session")

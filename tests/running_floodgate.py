@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psutil
@@ -102,6 +104,15 @@ class RunningFloodgate:
         except subprocess.TimeoutExpired:
             self.run("down")
             raise
+
+    @contextmanager
+    def started(self) -> Iterator[Self]:
+        """From its first chat until it is stopped, also when the start failed."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.stop()
 
     def run(self, *arguments: str) -> str:
         """What a `floodgate` command prints; fails with its words when it fails."""

@@ -59,11 +59,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFloodga
         plans_file=write_plans(folder),
         lora_modules=json.dumps(modules),
     )
-    try:
-        found.start()
+    with found.started():
         yield found
-    finally:
-        found.stop()
 
 
 async def test_adapters_answer_under_their_names_beside_an_unchanged_base(

@@ -52,11 +52,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFloodgate]
         flow_deadline_s=2.0,
         plans_file=write_plans(folder),
     )
-    try:
-        running.start()
+    with running.started():
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture

@@ -109,11 +109,8 @@ def moss(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningFloo
         # As the reference; on a processor vLLM would choose bfloat16.
         engine_args=json.dumps({"dtype": "float32"}),
     )
-    try:
-        running.start()
+    with running.started():
         yield running, reference
-    finally:
-        running.stop()
 
 
 @pytest.fixture

@@ -39,11 +39,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFloodgate]
         plans_file=write_plans(folder),
         flow_deadline_s=FLOW_DEADLINE_S,
     )
-    try:
-        running.start()
+    with running.started():
         yield running
-    finally:
-        running.stop()
 
 
 def pinned_cores(process: psutil.Process) -> set[int]:

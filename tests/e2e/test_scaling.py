@@ -44,11 +44,8 @@ def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFloodga
         flow_deadline_s=2.0,
         plans_file=write_plans(folder),
     )
-    try:
-        running.start()
+    with running.started():
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture

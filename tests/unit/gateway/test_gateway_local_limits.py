@@ -21,7 +21,7 @@ class Clock:
 
 def held(decision: Decision, tokens: int) -> Reservation:
     return Reservation(
-        "a", plan(), "m", 0, 0, 1, tokens, {}, decision.today, 0, decision.leaked_at_us, BUDGET
+        "a", plan(), "m", 0, 0, 1, tokens, (), decision.today, 0, decision.leaked_at_us, BUDGET
     )
 
 
