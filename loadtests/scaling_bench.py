@@ -104,7 +104,6 @@ def measure_replicas(
     return {
         "tokens_per_s": load.tokens_per_s,
         "ttft_p50_ms": load.ttft_ms(50),
-        "gap_p50_ms": load.gap_ms(50),
         "cores_busy": cores_busy(before, after),
         "cores_idle": idle_s / load.duration_s,
         "start_s": whole.start.first_token_s,
@@ -142,7 +141,6 @@ def scaling_table(runs: Sequence[dict[str, Any]], concurrency: int) -> Table:
                 str(replicas),
                 spread(found),
                 f"{median(found) / (sum(base) / len(base)):.2f}",
-                f"{median(_figures(runs, replicas, 'gap_p50_ms')):,.0f}",
                 f"{median(_figures(runs, replicas, 'cores_busy')):.2f}",
                 f"{median(_figures(runs, replicas, 'cores_idle')):.2f}",
             )
@@ -153,7 +151,6 @@ def scaling_table(runs: Sequence[dict[str, Any]], concurrency: int) -> Table:
             "replicas",
             "tokens/s",
             "over one replica",
-            "between tokens p50 (ms)",
             "cores busy with Floodgate",
             "cores idle",
         ),

@@ -106,7 +106,6 @@ def test_two_replicas_are_held_against_one_before_and_after_them() -> None:
         {
             "replicas": replicas,
             "tokens_per_s": tokens_per_s,
-            "gap_p50_ms": 100.0,
             "cores_busy": 1.5,
             "cores_idle": 0.5,
         }
