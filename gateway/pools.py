@@ -44,8 +44,8 @@ class Pool:
 
     @property
     def is_kept(self) -> bool:
-        """Whether somebody starts a replica when one has gone."""
-        return self.keeper is not None and self.keeper.replicas_wanted > 0
+        """Whether somebody starts a replica for callers who wait: also where it sleeps by now."""
+        return self.keeper is not None
 
     @property
     def running(self) -> tuple[Replica, ...]:

@@ -151,15 +151,17 @@ async def test_after_the_first_byte_nobody_else_is_asked(
         assert not other.requests
 
 
+@pytest.mark.parametrize("wanted", [1, 0], ids=["another is wanted", "the model goes to sleep"])
 async def test_the_only_replica_dies_and_its_caller_waits_in_line_for_the_next(
     start_gateway: Start,
     api_key: str,
     engine: ScriptedEngine,
     other: ScriptedEngine,
     replicas: PublishedReplicas,
+    wanted: int,
 ) -> None:
     engine.script = fall_in_prefill
-    replicas.wanted = 1
+    replicas.wanted = wanted
     replicas.add("dies", engine.url)
     gateway = start_gateway(upstream_url="")
     async with gateway, caller(gateway, api_key) as client:
