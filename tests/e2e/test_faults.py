@@ -283,6 +283,9 @@ async def test_rays_head_is_restarted_as_a_whole(
     (head,) = (p for p in pair.processes() if p.name() == "gcs_server")
     head.kill()
     fault = Fault(pair, "Ray's head killed")
+    # Replicas serve on until serving has noticed that Ray is lost, and ends.
+    while len(pair.replicas()) == 2:
+        await asyncio.sleep(0.1)
     # Until both records have expired a request finds two replicas that refuse it, and is told to
     # come back: it is tried on two, not on all. Then it waits in line.
     await fault.next_request(client, comes_back=True)
