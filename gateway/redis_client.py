@@ -10,6 +10,7 @@ the order of the calls.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ import hiredis
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from gateway.errors import FlowUnavailable
 from gateway.metrics import REDIS
@@ -143,11 +144,11 @@ class FlowRedis:
                         await self._load_scripts()
                     sent_at = time.perf_counter()
                     await self._write([call.wire(self._shas[call.script]) for call in batch])
-            except (RedisError, OSError, TimeoutError) as error:
-                await self._break_off(error, batch)
             except asyncio.CancelledError:
                 self._fail(batch, FlowUnavailable("the gateway is stopping"))
                 raise
+            except Exception as error:  # not only RedisError, see _break_off
+                await self._break_off(error, batch)
             else:
                 self._under_way.append(_Batch(batch, sent_at))
                 self._answerable.set()
@@ -174,7 +175,7 @@ class FlowRedis:
             try:
                 async with asyncio.timeout(left_s):
                     answers = [await self._read_answer() for _ in batch.calls]
-            except (RedisError, OSError, TimeoutError) as error:
+            except Exception as error:  # not only RedisError, see _break_off
                 await self._break_off(error, [])
                 continue
             self._round_trips.observe(time.perf_counter() - batch.sent_at)
@@ -204,7 +205,13 @@ class FlowRedis:
             self._wake.set()
 
     async def _break_off(self, error: Exception, unsent: Sequence[_Call]) -> None:
-        """Fails all that waits for an answer, and begins anew with the next call."""
+        """Fails all that waits for an answer, and begins anew with the next call.
+
+        Whichever of the two tasks comes first takes the connection from under the other, in whose
+        hands redis-py then fails with an AttributeError or a RuntimeError: after a worker had
+        stood still both deadlines are over at once. A task that ended of it would leave this
+        worker without flow for good, and everybody waiting.
+        """
         self.available = False
         self._paused_until = self._clock() + _PAUSE_AFTER_FAILURE_S
         told = FlowUnavailable(f"flow Redis: {error}")
@@ -214,7 +221,8 @@ class FlowRedis:
         # was restarted in between knows no script.
         self._shas = {}
         self._room.set()
-        await self._connection.disconnect(nowait=True)
+        with contextlib.suppress(Exception):  # as said; it is cut either way
+            await self._connection.disconnect(nowait=True)
 
     def _fail_all(self, error: FlowUnavailable) -> None:
         """Whatever is under way or waits to be sent."""

@@ -1,6 +1,7 @@
 """The flow client against a redis-server that is restarted, killed and stopped."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -10,6 +11,8 @@ from gateway.redis_client import FlowRedis
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
+
+SHORT_S = 0.1
 
 
 async def take(flow: FlowRedis, pool: str = "a", slots: int = 1) -> tuple[bool, int]:
@@ -92,3 +95,20 @@ async def test_callers_that_leave_do_not_disturb_the_others(flow: FlowRedis) -> 
     answers = await asyncio.gather(*calls, return_exceptions=True)
     stayed = [answer for answer in answers if isinstance(answer, tuple)]
     assert len(stayed) == 50
+
+
+async def test_a_worker_that_stands_still_again_and_again_has_flow_back_each_time(
+    flow_server: RedisServer,
+) -> None:
+    """Both tasks find their deadlines over at once, and the connection gone from under them."""
+    flow = FlowRedis(flow_server.url, deadline_s=SHORT_S, clock=time.monotonic)
+    flow.start()
+    async with asyncio.timeout(50):
+        for turn in range(60):
+            await until_answering(flow)
+            calls = [asyncio.create_task(take(flow, f"pool-{n}")) for n in range(300)]
+            for _ in range(turn % 12):  # a different step of sending and reading each time
+                await asyncio.sleep(0)
+            time.sleep(2 * SHORT_S)  # noqa: ASYNC251 - the whole process stands still
+            await asyncio.gather(*calls, return_exceptions=True)
+    await flow.close()
