@@ -142,10 +142,7 @@ class RunningFloodgate:
 
     def replicas(self) -> list[Replica]:
         """The replicas as they publish themselves."""
-        with redis.Redis.from_url(self.state["flow_url"], decode_responses=True) as client:
-            names = client.zrange(redis_keys.replica_index(MODEL), 0, -1)
-            texts = [client.get(redis_keys.replica_record_prefix(MODEL) + name) for name in names]
-        return [found for text in texts if text and (found := parse_record(text))]
+        return published_replicas(self.state["flow_url"])
 
     def engine_get(self, path: str, replica: Replica | None = None) -> httpx.Response:
         """Asks a replica directly, with the secret; the first one where none is named."""
@@ -172,6 +169,14 @@ class RunningFloodgate:
                 return
             assert time.monotonic() < deadline, f"vLLM counts {counts}, not {(running, waiting)}"
             await asyncio.sleep(0.05)
+
+
+def published_replicas(flow_url: str) -> list[Replica]:
+    """The replicas of the default model as they publish themselves there."""
+    with redis.Redis.from_url(flow_url, decode_responses=True) as client:
+        names = client.zrange(redis_keys.replica_index(MODEL), 0, -1)
+        texts = [client.get(redis_keys.replica_record_prefix(MODEL) + name) for name in names]
+    return [found for text in texts if text and (found := parse_record(text))]
 
 
 def floodgate() -> str:

@@ -17,14 +17,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-import redis
 
-from gateway import redis_keys
-from gateway.replica_record import Replica, parse_record
+from gateway.replica_record import Replica
 from tests.gateway_process import GatewayProcess
 from tests.ray_cluster import RayCluster
 from tests.redis_server import RedisServer
-from tests.running_floodgate import MODEL, shared_cache
+from tests.running_floodgate import MODEL, published_replicas, shared_cache
 
 pytestmark = [
     pytest.mark.e2e,
@@ -97,13 +95,9 @@ async def gateway(terms: dict[str, object], tmp_path: Path) -> AsyncIterator[Gat
 
 def replicas(flow: RedisServer) -> dict[str, Replica]:
     """Address of its node -> the replica, of those that run."""
-    with redis.Redis.from_url(flow.url, decode_responses=True) as client:
-        names = client.zrange(redis_keys.replica_index(MODEL), 0, -1)
-        texts = [client.get(redis_keys.replica_record_prefix(MODEL) + name) for name in names]
-    found = [replica for text in texts if text and (replica := parse_record(text))]
     return {
         urlsplit(replica.url).hostname or "": replica
-        for replica in found
+        for replica in published_replicas(flow.url)
         if replica.state == "running"
     }
 
