@@ -10,7 +10,6 @@ the order of the calls.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ import hiredis
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway.errors import FlowUnavailable
 from gateway.metrics import REDIS
@@ -144,11 +143,11 @@ class FlowRedis:
                         await self._load_scripts()
                     sent_at = time.perf_counter()
                     await self._write([call.wire(self._shas[call.script]) for call in batch])
+            except (RedisError, OSError, TimeoutError) as error:
+                await self._break_off(error, batch)
             except asyncio.CancelledError:
                 self._fail(batch, FlowUnavailable("the gateway is stopping"))
                 raise
-            except Exception as error:  # not only RedisError, see _break_off
-                await self._break_off(error, batch)
             else:
                 self._under_way.append(_Batch(batch, sent_at))
                 self._answerable.set()
@@ -156,7 +155,7 @@ class FlowRedis:
     async def _until_sendable(self) -> None:
         """Until there are calls, and room for another batch under way."""
         while True:
-            if not self._pending:
+            while not self._pending:  # a failure may have ended the calls that it was woken for
                 self._wake.clear()
                 await self._wake.wait()
             by_itself = self._pending[0].alone or not self._shas
@@ -175,7 +174,7 @@ class FlowRedis:
             try:
                 async with asyncio.timeout(left_s):
                     answers = [await self._read_answer() for _ in batch.calls]
-            except Exception as error:  # not only RedisError, see _break_off
+            except (RedisError, OSError, TimeoutError) as error:
                 await self._break_off(error, [])
                 continue
             self._round_trips.observe(time.perf_counter() - batch.sent_at)
@@ -205,13 +204,7 @@ class FlowRedis:
             self._wake.set()
 
     async def _break_off(self, error: Exception, unsent: Sequence[_Call]) -> None:
-        """Fails all that waits for an answer, and begins anew with the next call.
-
-        Whichever of the two tasks comes first takes the connection from under the other, in whose
-        hands redis-py then fails with an AttributeError or a RuntimeError: after a worker had
-        stood still both deadlines are over at once. A task that ended of it would leave this
-        worker without flow for good, and everybody waiting.
-        """
+        """Fails all that waits for an answer, and begins anew with the next call."""
         self.available = False
         self._paused_until = self._clock() + _PAUSE_AFTER_FAILURE_S
         told = FlowUnavailable(f"flow Redis: {error}")
@@ -221,8 +214,7 @@ class FlowRedis:
         # was restarted in between knows no script.
         self._shas = {}
         self._room.set()
-        with contextlib.suppress(Exception):  # as said; it is cut either way
-            await self._connection.disconnect(nowait=True)
+        await self._connection.disconnect(nowait=True)
 
     def _fail_all(self, error: FlowUnavailable) -> None:
         """Whatever is under way or waits to be sent."""

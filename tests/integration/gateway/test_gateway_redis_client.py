@@ -1,7 +1,6 @@
 """The flow client against a redis-server that is restarted, killed and stopped."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -11,8 +10,6 @@ from gateway.redis_client import FlowRedis
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
-
-SHORT_S = 0.1
 
 
 async def take(flow: FlowRedis, pool: str = "a", slots: int = 1) -> tuple[bool, int]:
@@ -97,18 +94,13 @@ async def test_callers_that_leave_do_not_disturb_the_others(flow: FlowRedis) -> 
     assert len(stayed) == 50
 
 
-async def test_a_worker_that_stands_still_again_and_again_has_flow_back_each_time(
-    flow_server: RedisServer,
-) -> None:
-    """Both tasks find their deadlines over at once, and the connection gone from under them."""
-    flow = FlowRedis(flow_server.url, deadline_s=SHORT_S, clock=time.monotonic)
-    flow.start()
-    async with asyncio.timeout(50):
-        for turn in range(60):
-            await until_answering(flow)
-            calls = [asyncio.create_task(take(flow, f"pool-{n}")) for n in range(300)]
-            for _ in range(turn % 12):  # a different step of sending and reading each time
-                await asyncio.sleep(0)
-            time.sleep(2 * SHORT_S)  # noqa: ASYNC251 - the whole process stands still
-            await asyncio.gather(*calls, return_exceptions=True)
-    await flow.close()
+async def test_a_failure_just_as_a_call_comes_does_not_end_the_sending(flow: FlowRedis) -> None:
+    """The sender has been woken for a call, and finds none: the failure has ended it already."""
+    await take(flow)
+    call = asyncio.create_task(take(flow))
+    await asyncio.sleep(0)  # the call waits to be sent, and its sender to run
+    await flow._break_off(OSError("cut"), [])
+    with pytest.raises(FlowUnavailable):
+        await call
+    async with asyncio.timeout(20):
+        await until_answering(flow)
