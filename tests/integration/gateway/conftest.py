@@ -26,7 +26,6 @@ async def connect(flow_server: RedisServer) -> AsyncIterator[Callable[[], FlowRe
 
         def make() -> FlowRedis:
             flow = FlowRedis(flow_server.url, deadline_s=_FLOW_DEADLINE_S, clock=time.monotonic)
-            flow.start()
             stack.push_async_callback(flow.close)
             return flow
 

@@ -99,7 +99,7 @@ async def test_a_failure_just_as_a_call_comes_does_not_end_the_sending(flow: Flo
     await take(flow)
     call = asyncio.create_task(take(flow))
     await asyncio.sleep(0)  # the call waits to be sent, and its sender to run
-    await flow._break_off(OSError("cut"), [])
+    flow._break_off(OSError("cut"))
     with pytest.raises(FlowUnavailable):
         await call
     async with asyncio.timeout(20):
