@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 from tokenizers import Tokenizer
 
+from gateway.known_counts import KnownCounts
 from gateway.reservation import TokenAsk
 
 log = structlog.get_logger(__name__)
@@ -64,7 +65,7 @@ class TokenCounter:
 
     def __init__(self, folder_of: Callable[[str], str]) -> None:
         self._folder_of = folder_of
-        self._by_folder: dict[str, asyncio.Task[Tokenizer | None]] = {}
+        self._by_folder: dict[str, asyncio.Task[_TextCounter | None]] = {}
 
     async def count(self, request: Countable) -> int:
         """Tokens of the prompt: exact or above."""
@@ -85,10 +86,8 @@ class TokenCounter:
             around += conversation + _MESSAGE_TOKENS * request.message_count
         if tokenizer is None:
             counts = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
-        elif sum(map(len, texts)) <= _LOOP_CHARS_MAX:
-            counts = _counts(tokenizer, texts)
         else:
-            counts = await asyncio.to_thread(_counts_of_long, tokenizer, texts)
+            counts = await tokenizer.counts(texts)
         # Texts that are no conversation are prompts of their own, each with the whole context.
         filled = sum(counts) if request.message_count else max(counts, default=0)
         if tokenizer is None:
@@ -102,7 +101,7 @@ class TokenCounter:
             context_tokens_filled=filled + around,
         )
 
-    async def _tokenizer(self, model: str) -> Tokenizer | None:
+    async def _tokenizer(self, model: str) -> "_TextCounter | None":
         folder = self._folder_of(model)
         if not folder:
             return None
@@ -113,7 +112,38 @@ class TokenCounter:
         return loading.result() if loading.done() else await asyncio.shield(loading)
 
 
-def _load(folder: str) -> Tokenizer | None:
+class _TextCounter:
+    """One tokenizer, and what it has counted lately."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._known = KnownCounts()
+
+    async def counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text by itself."""
+        counts = [self._known.get(text) for text in texts]
+        new = [text for text, count in zip(texts, counts, strict=True) if count is None]
+        if new:
+            long = sum(map(len, new)) > _LOOP_CHARS_MAX
+            found = await asyncio.to_thread(self._count_batch, new) if long else self._count(new)
+            for text, count in zip(new, found, strict=True):
+                self._known.put(text, count)
+            again = iter(found)
+            counts = [next(again) if count is None else count for count in counts]
+        return [count for count in counts if count is not None]
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
+        encode = self._tokenizer.encode
+        return [len(encode(_valid(text), add_special_tokens=False).ids) for text in texts]
+
+    def _count_batch(self, texts: Sequence[str]) -> list[int]:
+        """In a thread: a batch is counted without the interpreter's lock."""
+        valid = [_valid(text) for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(valid, add_special_tokens=False)
+        return [len(encoding.ids) for encoding in encodings]
+
+
+def _load(folder: str) -> _TextCounter | None:
     """About a second for 50,000 tokens. None, told once, where it cannot be loaded."""
     path = Path(folder) / "tokenizer.json"
     try:
@@ -123,17 +153,7 @@ def _load(folder: str) -> Tokenizer | None:
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return tokenizer
-
-
-def _counts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
-    return [len(tokenizer.encode(_valid(t), add_special_tokens=False).ids) for t in texts]
-
-
-def _counts_of_long(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
-    """The same in a thread: a batch is counted without the interpreter's lock."""
-    valid = [_valid(text) for text in texts]
-    return [len(e.ids) for e in tokenizer.encode_batch_fast(valid, add_special_tokens=False)]
+    return _TextCounter(tokenizer)
 
 
 def _valid(text: str) -> str:

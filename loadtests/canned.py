@@ -9,6 +9,10 @@ WORKLOADS = ("chat", "stream")
 STREAM_EVENTS = 64
 """Events of a stream before `[DONE]`: one for the role, 61 words, the finish, the usage."""
 
+NUMBER = "0" * 6
+"""Stands in a request's last message; whoever sends it puts another number there each time, since
+no two people say the same. What the gateway has counted lately it does not count again."""
+
 _CREATED_S = 1_790_000_000
 _USAGE = {"prompt_tokens": 24, "completion_tokens": 62, "total_tokens": 86}
 
@@ -19,7 +23,7 @@ def chat_request(*, stream: bool) -> bytes:
         "model": MODEL,
         "messages": [
             {"role": "system", "content": "You answer in one short sentence."},
-            {"role": "user", "content": "What is the capital of France?"},
+            {"role": "user", "content": f"What is the capital of France? {NUMBER}"},
         ],
         "max_tokens": 64,
         "temperature": 0,

@@ -15,14 +15,15 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loadtests import canned
 from loadtests.percentiles import percentile
-from loadtests.request_bytes import gets_of_lines, post_request, posts_of_lines
+from loadtests.request_bytes import gets_of_lines, numbered, post_request, posts_of_lines
 from loadtests.response_end import ResponseEnd
 
 RECEIVE_BYTES = 262_144
@@ -76,13 +77,13 @@ class OpenLoop:
     def __init__(
         self,
         address: tuple[str, int],
-        requests: Sequence[bytes],
+        requests: Iterator[bytes],
         rate_per_s: float,
         connections_max: int,
     ) -> None:
-        """Sends `requests` in turn, from the first again after the last."""
+        """Sends `requests` in turn; they must not end."""
         self._address = address
-        self._requests = cycle(requests)
+        self._requests = requests
         self._rate_per_s = rate_per_s
         self._connections_max = connections_max
         self._epoll = select.epoll()
@@ -202,13 +203,14 @@ class OpenLoop:
         )
 
 
-def read_requests(options: argparse.Namespace) -> list[bytes]:
-    """What shall be sent. Raises ValueError where a file has no line."""
+def read_requests(options: argparse.Namespace) -> Iterator[bytes]:
+    """What shall be sent, without end. Raises ValueError where a file has no line."""
     if options.body_file:
-        return [post_request(options.url, options.header, options.body_file.read_bytes())]
+        post = post_request(options.url, options.header, options.body_file.read_bytes())
+        return numbered(post, canned.NUMBER.encode())
     if options.bodies_file:
-        return posts_of_lines(options.url, options.header, options.bodies_file)
-    return gets_of_lines(options.url, options.header, options.targets_file)
+        return cycle(posts_of_lines(options.url, options.header, options.bodies_file))
+    return cycle(gets_of_lines(options.url, options.header, options.targets_file))
 
 
 def read_options() -> argparse.Namespace:
@@ -216,7 +218,11 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.open_loop", description=__doc__)
     parser.add_argument("url")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--body-file", type=Path, help="the one body that is posted")
+    what.add_argument(
+        "--body-file",
+        type=Path,
+        help="the body that is posted, each time with another number in place of canned.NUMBER",
+    )
     what.add_argument("--bodies-file", type=Path, help="bodies that are posted in turn, one a line")
     what.add_argument(
         "--targets-file", type=Path, help="paths that are got in turn, one a line: /status?of=1"

@@ -1,6 +1,8 @@
 """HTTP/1.1 requests ready for the wire: one, or one for each line of a file."""
 
-from collections.abc import Sequence
+import itertools
+import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +18,20 @@ def post_request(url: str, headers: Sequence[str], body: bytes) -> bytes:
         *headers,
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def numbered(request: bytes, mark: bytes) -> Iterator[bytes]:
+    """The request without end, each with another number of as many digits in place of the mark.
+
+    Raises:
+        ValueError: the mark is not in it.
+    """
+    before, found, behind = request.partition(mark)
+    if not found:
+        raise ValueError(f"there is no {mark.decode()} in the body")
+    numbers = 10 ** len(mark)
+    for number in itertools.count(random.randrange(numbers)):
+        yield b"%b%0*d%b" % (before, len(mark), number % numbers, behind)
 
 
 def get_request(url: str, target: str, headers: Sequence[str]) -> bytes:

@@ -1,4 +1,5 @@
--- One chat request, sent over and over, and the run's figures as one line of JSON.
+-- One chat request, sent over and over with another number in it (canned.NUMBER), and the run's
+-- figures as one line of JSON.
 -- Arguments after `--`: the file with the request body, then headers as "Name: value".
 
 function init(args)
@@ -13,7 +14,15 @@ function init(args)
   end
   -- Built once: wrk would otherwise format the same request anew for every send.
   local prepared = wrk.format()
-  request = function() return prepared end
+  local first, last = prepared:find(string.rep("0", 6), 1, true)
+  assert(first, "there is no 000000 in the body")
+  local before, behind = prepared:sub(1, first - 1), prepared:sub(last + 1)
+  math.randomseed(os.time())
+  local number = math.random(0, 999999)
+  request = function()
+    number = (number + 1) % 1000000
+    return before .. string.format("%06d", number) .. behind
+  end
 end
 
 function done(summary, latency, requests)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from itertools import cycle
 
 import pytest
 
@@ -42,7 +43,7 @@ def server() -> Iterator[HTTPServer]:
 def loop(server: HTTPServer, *targets: str) -> OpenLoop:
     url = f"http://127.0.0.1:{server.server_port}"
     requests = [get_request(url, target, []) for target in targets]
-    return OpenLoop(("127.0.0.1", server.server_port), requests, 50.0, connections_max=4)
+    return OpenLoop(("127.0.0.1", server.server_port), cycle(requests), 50.0, connections_max=4)
 
 
 def test_requests_go_out_in_turn_and_from_the_first_again(server: HTTPServer) -> None:

@@ -3,13 +3,14 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from gateway.token_count import TokenCounter
+from gateway.token_count import TokenCounter, _TextCounter
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,35 @@ async def test_texts_are_counted_by_the_tokenizer_whole_and_without_padding(fold
     assert await counter.count(Request(("hello" * 5_000, "x"))) == 5_001 + 2, "in a thread"
     short, long = Request(("hello",) * 3), Request(("hello",) * 3, message_count=3)
     assert await counter.count(long) - await counter.count(short) >= 26 + 3 * 5
+
+
+class Counting:
+    """A tokenizer that notes what it was asked for."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.texts: list[str] = []
+        self._tokenizer = tokenizer
+
+    def encode(self, text: str, **options: Any) -> Any:
+        self.texts.append(text)
+        return self._tokenizer.encode(text, **options)
+
+    def encode_batch_fast(self, texts: list[str], **options: Any) -> Any:
+        self.texts += texts
+        return self._tokenizer.encode_batch_fast(texts, **options)
+
+
+async def test_of_a_conversation_that_goes_on_only_what_is_new_is_counted(folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    counting = Counting(tokenizer)
+    counter = _TextCounter(counting)  # type: ignore[arg-type]
+    assert await counter.counts(["hello", "xyz"]) == [1, 3]
+    assert await counter.counts(["hello", "xyz", "hello!", "hello"]) == [1, 3, 2, 1]
+    assert await counter.counts(["hello" * 2_000, "xyz", "hello" * 2_000]) == [2_000, 3, 2_000]
+    assert await counter.counts(["hello" * 2_000]) == [2_000]
+    assert counting.texts == ["hello", "xyz", "hello!", *["hello" * 2_000] * 2]
 
 
 async def test_an_ask_holds_what_the_limits_need(folder: Path) -> None:

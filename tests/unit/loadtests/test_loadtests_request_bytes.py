@@ -2,7 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.request_bytes import gets_of_lines, post_request, posts_of_lines
+from loadtests.request_bytes import (
+    gets_of_lines,
+    numbered,
+    post_request,
+    posts_of_lines,
+)
 
 
 def test_a_request_says_its_length_and_keeps_its_headers() -> None:
@@ -33,3 +38,13 @@ def test_a_file_without_a_line_is_an_error(tmp_path: Path) -> None:
     for read in (posts_of_lines, gets_of_lines):
         with pytest.raises(ValueError, match="has no line"):
             read("http://h:1/", [], file)
+
+
+def test_a_numbered_request_is_never_the_same_twice_and_keeps_its_length() -> None:
+    requests = numbered(b'{"content": "a 0000 b"}', b"0000")
+    first, second, third = (next(requests) for _ in range(3))
+    assert len({first, second, third}) == 3
+    assert len(first) == len(second) == len(third) == len(b'{"content": "a 0000 b"}')
+    assert first.startswith(b'{"content": "a ') and first.endswith(b' b"}')
+    with pytest.raises(ValueError, match="no 0000"):
+        next(numbered(b"{}", b"0000"))
