@@ -20,8 +20,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.answer_head import HEAD_EXTENSION, Headers, write_head
 from gateway.error_shapes import ErrorShape, error_body
 from gateway.errors import ApiError, BodyTooLarge, InvalidRequest, RequestTimeout
 from gateway.request_body import DISCONNECT_EXTENSION
@@ -64,11 +66,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stall: asyncio.TimerHandle | None = None
         self._when_gone: Callable[[], None] | None = None
         self._lost = False
-        # Weakly: the scope that has it is held by the connection, and such a cycle would keep
-        # 10 KB of each connection that is gone for a collector that seldom comes.
-        self._extensions: dict[str, dict[object, object]] = {
-            DISCONNECT_EXTENSION: {"when_gone": _weakly(self._call_when_gone)}
-        }
+        self._extensions = _extensions_of(weakref.ref(self))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -240,15 +238,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def _weakly(method: Callable[[_Callback], None]) -> Callable[[_Callback], None]:
-    """Calls the method for as long as its object lives, which it does not keep alive."""
-    held = weakref.WeakMethod(method)
+def _extensions_of(
+    connection: "weakref.ref[BoundedProtocol]",
+) -> dict[str, dict[object, object]]:
+    """Weakly: the scope that has them is held by the connection, and such a cycle would keep 10 KB
+    of each connection that is gone for a collector that seldom comes."""
 
-    def call(callback: _Callback) -> None:
-        if (found := held()) is not None:
-            found(callback)
+    def when_gone(callback: _Callback) -> None:
+        if (held := connection()) is not None:
+            held._call_when_gone(callback)
 
-    return call
+    def head(scope: Scope, status: int, headers: Headers) -> bool:
+        held = connection()
+        return held is not None and write_head(held.cycle, held.transport, scope, status, headers)
+
+    return {DISCONNECT_EXTENSION: {"when_gone": when_gone}, HEAD_EXTENSION: {"write_head": head}}
 
 
 def bounded(

@@ -46,6 +46,11 @@ async def render_validation_error(request: Request, error: Exception) -> Respons
     raise InvalidRequest(f"{where or 'body'}: {first['msg']}", param=where or None)
 
 
+async def raise_on(request: Request, error: Exception) -> Response:
+    """Keeps the framework from answering 500 to what the request layer tells."""
+    raise error
+
+
 def render_told_error(request: Request, error: ToldError) -> Response:
     told = ApiError(error.message, code=error.code, param=error.param)
     told.type = "server_error" if error.status_code >= 500 else "invalid_request_error"

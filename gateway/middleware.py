@@ -8,12 +8,13 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.answer_head import HEAD_EXTENSION, Headers
 from gateway.client_address import Network, client_address
 from gateway.endpoints import ENDPOINTS, shape_of
 from gateway.errors import ApiError, BodyTooLarge, ClientGone, Draining, EngineBroken
@@ -101,13 +102,18 @@ class _Exchange:
         self._state: dict[str, Any] = scope.setdefault("state", {})
         self._state["request_id"] = self.request_id
         self._state["began_at"] = self._began_at
+        head = scope.get("extensions", {}).get(HEAD_EXTENSION, {})
+        self._write_head: Callable[[Scope, int, Headers], bool] | None = head.get("write_head")
         peer = scope["client"][0] if scope.get("client") else ""
         self._state["client_address"] = client_address(peer, scope["headers"], trusted_proxies)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), self._id_header]
+            self.status = status = message["status"]
+            headers = [*message.get("headers", ()), self._id_header]
+            if self._write_head is not None and self._write_head(self._scope, status, headers):
+                return
+            message["headers"] = headers
         await self._send(message)
 
     async def refuse(self, error: ApiError) -> None:

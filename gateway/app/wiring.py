@@ -31,6 +31,7 @@ from gateway.deadlines import Deadlines
 from gateway.draining import when_told_to_stop
 from gateway.endpoints import ENDPOINTS
 from gateway.error_handlers import (
+    raise_on,
     render_http_exception,
     render_validation_error,
 )
@@ -52,7 +53,7 @@ from gateway.upstream import Upstream
 from gateway.waiting import LineEntrance
 
 
-def create_app(settings: GatewaySettings) -> FastAPI:
+def create_app(settings: GatewaySettings) -> ASGIApp:
     """One worker's application. Clients connect in its lifespan, inside the worker's loop."""
     app = FastAPI(
         title="Floodgate",
@@ -64,17 +65,18 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     )
     # Filled in the lifespan, once there is a loop to connect clients in.
     engine_endpoints: dict[str, ASGIApp] = {}
-    app.add_middleware(
-        RequestLayer,
+    app.add_exception_handler(HTTPException, render_http_exception)
+    app.add_exception_handler(RequestValidationError, render_validation_error)
+    tell_waitlist_errors(app)
+    # Whatever nobody else renders is the request layer's, around everything of the framework's.
+    app.add_exception_handler(Exception, raise_on)
+    document_engine_endpoints(app, policy_bounds(settings))
+    return RequestLayer(
+        app,
         body_bytes_max=settings.body_bytes_max,
         trusted_proxies=trusted_networks(settings.trusted_proxies),
         shortcuts=engine_endpoints,
     )
-    app.add_exception_handler(HTTPException, render_http_exception)
-    app.add_exception_handler(RequestValidationError, render_validation_error)
-    tell_waitlist_errors(app)
-    document_engine_endpoints(app, policy_bounds(settings))
-    return app
 
 
 @contextlib.asynccontextmanager
@@ -87,7 +89,6 @@ async def _lifespan(
         flow = FlowRedis(
             settings.flow_url.get_secret_value(), deadline_s=settings.flow_deadline_s, clock=clock
         )
-        flow.start()
         stack.push_async_callback(flow.close)
         ledger = await stack.enter_async_context(open_ledger(settings))
         upstream = Upstream(
