@@ -1,8 +1,9 @@
 """Metrics of the line. Labels are models and plans; accounts never appear."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 from gateway import buffered_values
+from gateway.buffered_values import Histogram
 
 buffered_values.buffer_values()
 

@@ -13,13 +13,13 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     generate_latest,
 )
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway import buffered_values
+from gateway.buffered_values import Histogram
 
 buffered_values.buffer_values()
 

@@ -22,9 +22,11 @@ local may_run = waiting_here == 0
 if line_is_empty and may_run then
   local replica = replica_with_room(avoid, prefix)
   if replica then
-    local start = next_start(account)
+    -- With nobody in line: next_start without its looks into the line.
+    local virtual = virtual_time()
+    local start = math.max(tonumber(redis.call('ZSCORE', counters_key, account) or 0), virtual)
     charge_from(account, start, charge)
-    if start > virtual_time() then redis.call('HSET', state_key, 'virtual', start) end
+    if start > virtual then redis.call('HSET', state_key, 'virtual', start) end
     take_slot(worker, account, replica, prefix)
     return {1, replica}
   end
