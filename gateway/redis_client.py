@@ -228,7 +228,7 @@ class FlowRedis:
         # was restarted in between knows no script.
         self._shas = {}
         self._wire.cut()
-        self._fail_all(FlowUnavailable(f"flow Redis: {error}"))
+        self._fail_all(FlowUnavailable(f"flow Redis: {str(error) or 'no answer in time'}"))
 
     def _fail_all(self, error: FlowUnavailable) -> None:
         """Whatever is under way or waits to be sent."""

@@ -1,6 +1,7 @@
 """The flow client against a redis-server that is restarted, killed and stopped."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -82,6 +83,21 @@ async def test_a_stopped_redis_hangs_nobody(flow: FlowRedis, flow_server: RedisS
     finally:
         flow_server.resume()
     await until_answering(flow)
+
+
+async def test_a_redis_that_stops_while_it_is_connected_to_gives_no_later_call_its_answers(
+    connect: Callable[[], FlowRedis], flow_server: RedisServer
+) -> None:
+    flow = connect()
+    flow_server.pause()
+    try:
+        with pytest.raises(FlowUnavailable):
+            await take(flow)
+    finally:
+        flow_server.resume()
+    await until_answering(flow)
+    calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
+    assert [slots for _, slots in await asyncio.gather(*calls)] == list(range(1, 51))
 
 
 async def test_callers_that_leave_do_not_disturb_the_others(flow: FlowRedis) -> None:
