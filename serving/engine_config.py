@@ -20,6 +20,12 @@ GPU_SLOTS_DEFAULT = 256
 # SmolLM2-135M takes 23 KiB a token: 2 GiB hold 32 slots of 2,900 tokens.
 CPU_KV_CACHE_GIB_DEFAULT = 2.0
 
+# Tokens of one step, and of one prompt in it. A step cannot be left: with vLLM's 2048 a core works
+# 4 s on one, in which nobody gets a token, and one long prompt fills each step to its end, in which
+# no other is begun.
+CPU_STEP_TOKENS = 512
+CPU_STEP_TOKENS_OF_A_PROMPT = 256
+
 # vLLM checks this share against the memory that is free when it starts, even where the KV cache
 # has a fixed size: its 0.92 fails beside anything else that runs.
 CPU_MEMORY_SHARE = 0.05
@@ -65,6 +71,10 @@ def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dic
     if accelerator == "cpu":
         kv_cache_gib = kv_cache_gib or CPU_KV_CACHE_GIB_DEFAULT
         arguments["gpu_memory_utilization"] = CPU_MEMORY_SHARE
+        arguments["max_num_batched_tokens"] = max(CPU_STEP_TOKENS, arguments["max_num_seqs"])
+        arguments["long_prefill_token_threshold"] = min(
+            CPU_STEP_TOKENS_OF_A_PROMPT, settings.context_tokens_max or CPU_STEP_TOKENS
+        )
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
     if kv_cache_gib is not None:
