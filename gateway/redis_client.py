@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.errors import FlowUnavailable
 from gateway.metrics import REDIS
-from gateway.redis_wire import RedisRefusal, RedisWire
+from gateway.redis_wire import RedisConnector, RedisRefusal, RedisWire
 
 _LUA = Path(__file__).parent / "lua"
 # A batch of 256 scripts takes Redis about 3 ms, a fraction of the deadline.
@@ -58,9 +58,8 @@ class FlowRedis:
     """
 
     def __init__(self, url: str, *, deadline_s: float, clock: Callable[[], float]) -> None:
-        self._wire = RedisWire(
-            url, deadline_s=deadline_s, on_answers=self._take_answers, on_lost=self._break_off
-        )
+        self._connector = RedisConnector(url, deadline_s=deadline_s)
+        self._wire: RedisWire | None = None
         self._loop = asyncio.get_running_loop()
         self._deadline_s = deadline_s
         self._clock = clock
@@ -82,7 +81,8 @@ class FlowRedis:
             self._watch.cancel()
         self._paused_until = float("inf")
         self._fail_all(FlowUnavailable("the gateway is stopping"))
-        self._wire.cut()
+        if self._wire is not None:
+            self._wire.cut()
 
     async def run(self, script: str, keys: Sequence[str], args: _Args) -> Any:
         """Runs one script and returns what it returns.
@@ -122,26 +122,26 @@ class FlowRedis:
         """As many batches as there is room for."""
         self._is_sending = False
         while self._pending:
-            ready = self._wire.is_connected and self._shas
-            by_itself = self._pending[0].alone or not ready
+            by_itself = self._pending[0].alone or not self._shas
             if self._under_way >= (1 if by_itself else _UNDER_WAY_MAX):
                 return
-            if not ready:
+            if self._wire is None or not self._shas:
                 if self._preparing is None:
                     self._preparing = asyncio.create_task(self._prepare(), name="flow-redis")
                 return
             calls = self._pending[:_BATCH_CALLS_MAX]
             del self._pending[:_BATCH_CALLS_MAX]
-            self._send_batch(calls, [call.wire(self._shas[call.script]) for call in calls])
+            commands = [call.wire(self._shas[call.script]) for call in calls]
+            self._send_batch(self._wire, calls, commands)
 
     @property
     def _under_way(self) -> int:
         return len(self._unanswered) + self._settling
 
     def _send_batch(
-        self, calls: Sequence[_Call], commands: Sequence[tuple[str | int, ...]]
+        self, wire: RedisWire, calls: Sequence[_Call], commands: Sequence[_Command]
     ) -> None:
-        self._wire.send(commands)
+        wire.send(commands)
         self._unanswered.append(_Batch(calls, time.perf_counter()))
         if self._watch is None:
             self._watch = self._loop.call_later(self._deadline_s, self._look_at_deadline)
@@ -150,11 +150,13 @@ class FlowRedis:
         """Connects and loads the scripts; nothing is under way meanwhile."""
         try:
             async with asyncio.timeout(self._deadline_s):
-                if not self._wire.is_connected:
-                    await self._wire.connect()
+                if self._wire is None:
+                    connect = self._connector.connect
+                    self._wire = await connect(self._take_answers, self._break_off)
                 files = sorted(_LUA.glob("*.lua"))
                 loads = [_Call(f.stem, (), (), self._loop.create_future()) for f in files]
-                self._send_batch(loads, [("SCRIPT", "LOAD", _with_include(f)) for f in files])
+                commands = [("SCRIPT", "LOAD", _with_include(f)) for f in files]
+                self._send_batch(self._wire, loads, commands)
                 shas = await asyncio.gather(*(load.answer for load in loads))
         except (FlowUnavailable, TimeoutError) as error:
             self._break_off(error)
@@ -227,7 +229,9 @@ class FlowRedis:
         # Answers may still come: this connection would give them to later calls. A Redis that
         # was restarted in between knows no script.
         self._shas = {}
-        self._wire.cut()
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.cut()
         self._fail_all(FlowUnavailable(f"flow Redis: {str(error) or 'no answer in time'}"))
 
     def _fail_all(self, error: FlowUnavailable) -> None:
