@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from loadtests import http_probe
-from loadtests.bare_vllm import SLOTS, start_vllm
+from loadtests.bare_vllm import SLOTS, cpu_flags, start_vllm
 from loadtests.calibration import Fit, Observation, fit, observe
 from loadtests.chat_client import prompts, run_chats
 from loadtests.engine_simulator.generation_request import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
@@ -125,7 +125,12 @@ def engine_url(options: argparse.Namespace, settings: BenchSettings, folder: Pat
     if not (model / "config.json").is_file():
         raise BenchError(f"no model in {model}; `make up` fetches the default one")
     target = start_vllm(
-        str(model), model.name, settings.home, folder, context_tokens_max=8192, is_eager=True
+        str(model),
+        model.name,
+        settings.home,
+        folder,
+        context_tokens_max=8192,
+        flags=cpu_flags(is_eager=True),
     )
     with target.process:
         yield target.url

@@ -1,18 +1,21 @@
 """The whole path against vLLM's own server: what Floodgate costs in tokens/s and first tokens.
 
-Both run the same model with the same flags and threads, and stay loaded. Rounds alternate, and
-whoever is not measured is paused: an idle Ray keeps 0.12 of a core busy, which on two cores is as
-much as the difference that is looked for.
+Both run the same model with the same flags and threads. On a processor both stay loaded, rounds
+alternate, and whoever is not measured is paused: an idle Ray keeps 0.12 of a core busy, which on
+two cores is as much as the difference that is looked for. On a GPU either takes most of its memory,
+so one is measured after the other.
 """
 
+import os
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from loadtests import http_probe
-from loadtests.bare_vllm import start_bare_vllm
+from loadtests.bare_vllm import cpu_flags, gpu_flags, start_bare_vllm
 from loadtests.chat_client import prompts, run_chats
 from loadtests.engine_tables import tables
 from loadtests.errors import MeasurementError, ProcessFailedError
@@ -20,9 +23,9 @@ from loadtests.machine import load_average
 from loadtests.process import cores_busy, require_tools
 from loadtests.report import Recorder, Table
 from loadtests.settings import BenchSettings
-from loadtests.standing_line import LineSampler
+from loadtests.standing_line import LineSampler, published_slots
 from loadtests.target import Target
-from loadtests.whole_path import start_whole_path
+from loadtests.whole_path import WholePath, start_whole_path
 
 RESUME_S_MAX = 60.0
 RESUME_POLL_S = 0.5
@@ -42,13 +45,28 @@ class EnginePlan:
     # Twice the slots of the one replica, so that as many wait as run: chats at a time, and in all.
     standing: tuple[int, int] = (64, 160)
 
+    is_quick: bool = False
+
     def quick(self) -> "EnginePlan":
         """Enough to see that it works, not for figures."""
-        return replace(self, rounds=1, chats=((1, 3), (8, 16), (32, 32)), standing=(64, 96))
+        return replace(
+            self, rounds=1, chats=((1, 3), (8, 16), (32, 32)), standing=(64, 96), is_quick=True
+        )
+
+    def for_gpu(self, slots: int) -> "EnginePlan":
+        """The same for a replica of so many slots; a GPU is measured up to all of them."""
+        levels = sorted({level for level in (1, 8, 32, 128) if level < slots} | {slots})
+        times = 2 if self.is_quick else 4
+        return replace(
+            self,
+            chats=tuple((level, max(level * times, 5)) for level in levels),
+            output_tokens=128,
+            standing=(2 * slots, 4 * slots if self.is_quick else 6 * slots),
+        )
 
 
 def run_engine_bench(plan: EnginePlan, settings: BenchSettings, recorder: Recorder) -> list[Table]:
-    """Start both, measure in turns, stop both; the tables of what was found."""
+    """Start both, measure them, stop both; the tables of what was found."""
     require_tools("redis-server", "setpriv")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floodgate-bench-")))
@@ -57,16 +75,51 @@ def run_engine_bench(plan: EnginePlan, settings: BenchSettings, recorder: Record
         stack.enter_context(whole.target.process)
         recorder.fact("start", asdict(whole.start))
         recorder.fact("engine_settings", whole.engine_settings)
-        model_name = first_model(whole.target)
-        bare = start_bare_vllm(whole.engine_settings, model_name, home, folder)
-        stack.enter_context(bare.process)
+        if whole.engine_settings["device_config"] == "cuda":
+            measure_one_after_the_other(whole, plan, recorder, home, folder)
+        else:
+            measure_side_by_side(whole, plan, recorder, home, folder)
+    return tables(recorder)
+
+
+def measure_side_by_side(
+    whole: WholePath, plan: EnginePlan, recorder: Recorder, home: Path, folder: Path
+) -> None:
+    """Rounds in turn, with both loaded."""
+    model_name = first_model(whole.target)
+    flags = cpu_flags(is_eager=whole.engine_settings["enforce_eager"] == "True")
+    bare = start_bare_vllm(whole.engine_settings, flags, model_name, home, folder)
+    with bare.process:
         pair = (bare, whole.target)
         recorder.fact("targets", [target.name for target in pair])
         warm_up(pair, model_name, plan)
         recorder.fact("idle_cores_busy", {target.name: idle_cores(target) for target in pair})
         for number in range(plan.rounds):
             measure_round(pair, model_name, plan, number, recorder, home)
-    return tables(recorder)
+
+
+def measure_one_after_the_other(
+    whole: WholePath, plan: EnginePlan, recorder: Recorder, home: Path, folder: Path
+) -> None:
+    """All rounds of the whole path, then, in the memory that it has left, all of bare vLLM."""
+    slots = published_slots(home)
+    plan = plan.for_gpu(slots)
+    model_name = first_model(whole.target)
+    recorder.fact("gpu_plan", {"slots": slots, "chats": plan.chats, "standing": plan.standing})
+    warm_up((whole.target,), model_name, plan)
+    recorder.fact("idle_cores_busy", {whole.target.name: idle_cores(whole.target)})
+    for number in range(plan.rounds):
+        measure_levels(whole.target, model_name, plan, number, recorder)
+        measure_standing_line(whole.target, model_name, plan, number, recorder, home)
+    whole.target.process.stop()
+    is_eager = whole.engine_settings["enforce_eager"] == "True"
+    flags = gpu_flags(slots, os.environ, is_eager=is_eager)
+    bare = start_bare_vllm(whole.engine_settings, flags, model_name, home, folder)
+    with bare.process:
+        recorder.fact("targets", [bare.name, whole.target.name])
+        warm_up((bare,), model_name, plan)
+        for number in range(plan.rounds):
+            measure_levels(bare, model_name, plan, number, recorder)
 
 
 def first_model(target: Target) -> str:
@@ -75,9 +128,9 @@ def first_model(target: Target) -> str:
     return str(answer.json()["data"][0]["id"])
 
 
-def warm_up(pair: tuple[Target, Target], model_name: str, plan: EnginePlan) -> None:
+def warm_up(targets: Sequence[Target], model_name: str, plan: EnginePlan) -> None:
     """The first requests of an engine pay for what later ones find ready."""
-    for target in pair:
+    for target in targets:
         for concurrency, _ in plan.chats:
             run_chats(
                 target.chat_url,
@@ -105,14 +158,21 @@ def measure_round(
         (other,) = (one for one in pair if one is not target)
         other.process.pause()
         try:
-            for concurrency, count in plan.chats:
-                texts = prompts(count, seed=1000 * (number + 1) + concurrency)
-                measure(target, model_name, plan, number, concurrency, texts, recorder)
+            measure_levels(target, model_name, plan, number, recorder)
             if target is pair[1]:
                 measure_standing_line(target, model_name, plan, number, recorder, home)
         finally:
             other.process.resume()
         wait_until_it_chats(other, model_name)
+
+
+def measure_levels(
+    target: Target, model_name: str, plan: EnginePlan, number: int, recorder: Recorder
+) -> None:
+    """One run at each concurrency; the same prompts for either target."""
+    for concurrency, count in plan.chats:
+        texts = prompts(count, seed=1000 * (number + 1) + concurrency)
+        measure(target, model_name, plan, number, concurrency, texts, recorder)
 
 
 def measure(

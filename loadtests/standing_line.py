@@ -22,12 +22,34 @@ class StandingLine:
     preemptions: int = 0
 
 
+def published_slots(home: Path) -> int:
+    """Slots of the one replica of a Floodgate with this home, by its record.
+
+    Raises:
+        MeasurementError: there is not one replica.
+    """
+    with _flow_redis(home) as redis:
+        records = [_read_record(redis, name) for name in redis.scan_iter("fg:replica:*")]
+    if len(records) != 1:
+        raise MeasurementError(f"one replica was to be measured, not {len(records)}")
+    return int(records[0]["slots"])
+
+
+def _flow_redis(home: Path) -> Redis:
+    state = json.loads((home / "run" / "state.json").read_text())
+    return Redis.from_url(state["flow_url"], decode_responses=True)
+
+
+def _read_record(redis: Redis, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(redis.get(name) or "{}")
+    return found
+
+
 class LineSampler:
     """Looks at a Floodgate's flow Redis twice a second while it is entered."""
 
     def __init__(self, home: Path) -> None:
-        state = json.loads((home / "run" / "state.json").read_text())
-        self._redis = Redis.from_url(state["flow_url"], decode_responses=True)
+        self._redis = _flow_redis(home)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="line-sampler", daemon=True)
         self._looks: list[tuple[int, int, int]] = []  # waiting, running, preemptions
@@ -51,9 +73,12 @@ class LineSampler:
 
     def _look_on(self) -> None:
         while not self._stop.wait(_PERIOD_S):
-            demands = [self._read(name) for name in self._redis.scan_iter("fg:demand:*")]
+            demands = [
+                _read_record(self._redis, name) for name in self._redis.scan_iter("fg:demand:*")
+            ]
             engines = [
-                self._read(name).get("engine", {}) for name in self._redis.scan_iter("fg:replica:*")
+                _read_record(self._redis, name).get("engine", {})
+                for name in self._redis.scan_iter("fg:replica:*")
             ]
             self._looks.append(
                 (
@@ -62,10 +87,6 @@ class LineSampler:
                     sum(engine.get("preemptions", 0) for engine in engines),
                 )
             )
-
-    def _read(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._redis.get(name) or "{}")
-        return found
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -15,6 +15,7 @@ from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackConfig
 from ray.serve._private import replica as ray_replica
 from ray.serve.llm import LLMConfig, LLMServer
 from vllm.entrypoints.openai.models.protocol import LoRAModulePath
+from vllm.plugins import load_general_plugins
 
 from serving.processes import kill_family
 
@@ -46,6 +47,9 @@ async def start_engine(llm_config_arguments: dict[str, Any]) -> Any:
     if modules:
         # Ray hands it on as vLLM's command line would have parsed it.
         modules[:] = [LoRAModulePath(**module) for module in modules]
+    # For a GPU Ray has vLLM's configuration made in another process, and vLLM loads its plugins
+    # where that happens: here MOSS's parser of calls would not be known.
+    load_general_plugins()
     llm_config = LLMConfig(
         **llm_config_arguments,
         callback_config=CallbackConfig(callback_class=SkipNodeInitialization),
