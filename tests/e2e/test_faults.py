@@ -35,7 +35,7 @@ LONG_PROMPT = {
     "max_tokens": 4,
 }
 PATH = "/v1/chat/completions"
-# Longer than the longest step: a prefill of 2048 tokens on one busy core.
+# Longer than the longest step on one busy core, and than a start beside it holds one up.
 HANG_S = 30
 
 

@@ -44,12 +44,12 @@ def test_slots_are_what_vllm_batches(settings: ServingSettings) -> None:
 
 def test_on_cpus_a_step_is_short_and_no_prompt_fills_it(settings: ServingSettings) -> None:
     arguments = engine_arguments(settings, "cpu")
-    assert arguments["max_num_batched_tokens"] == 512
-    assert arguments["long_prefill_token_threshold"] == 256
-    # What vLLM would refuse: fewer tokens than requests, and a part larger than the context.
-    arguments = engine_arguments(_with(settings, replica_slots=1000, context_tokens_max=128), "cpu")
-    assert arguments["max_num_batched_tokens"] == 1000
+    assert arguments["max_num_batched_tokens"] == 256
     assert arguments["long_prefill_token_threshold"] == 128
+    # What vLLM would refuse: fewer tokens than requests, and a part larger than the context.
+    arguments = engine_arguments(_with(settings, replica_slots=1000, context_tokens_max=64), "cpu")
+    assert arguments["max_num_batched_tokens"] == 1000
+    assert arguments["long_prefill_token_threshold"] == 64
     gpu = engine_arguments(settings, "gpu")
     assert not gpu.keys() & {"max_num_batched_tokens", "long_prefill_token_threshold"}
     own = _with(settings, engine_args={"max_num_batched_tokens": 2048})
