@@ -76,11 +76,17 @@ async def test_a_worker_that_stood_still_longer_than_its_lease_goes_on_with_all_
         start_gateway(slots=slots, workers=2) as gateway,
         caller(gateway, api_key) as client,
     ):
-        streams = []
-        # Each worker gets streams that run and some that wait, as far as connections fall.
-        while len(streams) < slots or not await each_has_both(flow_server):
-            streams.append(Listening(client, PATH, STREAM, headers=QUIET))
-            await until_arrived(flow_server, len(streams))
+        streams: list[Listening] = []
+        first, second = gateway.workers()
+        # Each worker gets streams that run and some that wait.
+        for count, elsewhere in ((8, second), (12, first), (4, second)):
+            elsewhere.suspend()  # it accepts no connection meanwhile
+            try:
+                streams += [Listening(client, PATH, STREAM, headers=QUIET) for _ in range(count)]
+                await until_arrived(flow_server, len(streams))
+            finally:
+                elsewhere.resume()
+        assert await each_has_both(flow_server)
         await engine.request(slots - 1)
         before = await load_by_worker(flow_server)
         assert len(before) == 2
