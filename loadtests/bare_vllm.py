@@ -23,6 +23,8 @@ SLOTS = 32
 KV_CACHE_BYTES = 2 * 2**30
 MEMORY_SHARE = 0.05
 GPU_MEMORY_SHARE = 0.9
+# serving.engine_config.CPU_STEP_TOKENS and CPU_STEP_TOKENS_OF_A_PROMPT
+CPU_STEP_FLAGS = ("--max-num-batched-tokens", "256", "--long-prefill-token-threshold", "128")
 # Said by other flags already, from what the replica tells of itself.
 _FLAGS_OF_OURS = ("max_num_seqs", "max_model_len", "gpu_memory_utilization")
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from loadtests import http_probe
-from loadtests.bare_vllm import cpu_flags, gpu_flags, start_bare_vllm
+from loadtests.bare_vllm import CPU_STEP_FLAGS, cpu_flags, gpu_flags, start_bare_vllm
 from loadtests.chat_client import prompts, run_chats
 from loadtests.engine_tables import tables
 from loadtests.errors import MeasurementError, ProcessFailedError
@@ -87,7 +87,8 @@ def measure_side_by_side(
 ) -> None:
     """Rounds in turn, with both loaded."""
     model_name = first_model(whole.target)
-    flags = cpu_flags(is_eager=whole.engine_settings["enforce_eager"] == "True")
+    is_eager = whole.engine_settings["enforce_eager"] == "True"
+    flags = [*cpu_flags(is_eager=is_eager), *CPU_STEP_FLAGS]
     bare = start_bare_vllm(whole.engine_settings, flags, model_name, home, folder)
     with bare.process:
         pair = (bare, whole.target)

@@ -1,10 +1,11 @@
-"""How much is measured on a GPU, and with which flags bare vLLM is started beside it."""
+"""Engine bench: how much is measured on a GPU, and bare vLLM's flags beside a replica's."""
 
 import pytest
 
-from loadtests.bare_vllm import gpu_flags
+from loadtests.bare_vllm import CPU_STEP_FLAGS, gpu_flags
 from loadtests.engine_bench import EnginePlan
 from loadtests.errors import MeasurementError
+from serving.engine_config import CPU_STEP_TOKENS, CPU_STEP_TOKENS_OF_A_PROMPT
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,13 @@ def test_without_settings_bare_vllm_takes_the_share_of_memory_that_a_replica_tak
 def test_an_engine_argument_that_is_no_single_word_is_refused(value: str) -> None:
     with pytest.raises(MeasurementError, match="speculative"):
         gpu_flags(1, {"FLOODGATE_ENGINE_ARGS": f'{{"speculative": {value}}}'}, is_eager=False)
+
+
+def test_bare_vllm_takes_steps_as_long_as_a_replicas() -> None:
+    steps = (
+        "--max-num-batched-tokens",
+        str(CPU_STEP_TOKENS),
+        "--long-prefill-token-threshold",
+        str(CPU_STEP_TOKENS_OF_A_PROMPT),
+    )
+    assert steps == CPU_STEP_FLAGS
