@@ -25,7 +25,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.answer_head import HEAD_EXTENSION, Headers, write_head
 from gateway.error_shapes import ErrorShape, error_body
-from gateway.errors import ApiError, BodyTooLarge, InvalidRequest, RequestTimeout
+from gateway.errors import (
+    ApiError,
+    BodyTooLarge,
+    HeadersTooLarge,
+    InvalidRequest,
+    RequestTimeout,
+)
 from gateway.request_body import DISCONNECT_EXTENSION
 
 _Callback = Callable[[], None] | None
@@ -38,12 +44,6 @@ LINGER_S = 0.5
 # A process that stood still has its timers run before it reads what came meanwhile: a few turns of
 # the loop, in which that is read.
 _LAST_LOOK_S = 0.02
-
-
-class HeadersTooLarge(ApiError):
-    status_code = 431
-    type = "invalid_request_error"
-    code = "headers_too_large"
 
 
 class BoundedProtocol(HttpToolsProtocol):

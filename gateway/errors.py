@@ -111,6 +111,12 @@ class RequestTimeout(ApiError):
     code = "request_timeout"
 
 
+class HeadersTooLarge(ApiError):
+    status_code = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
 class BodyTooLarge(ApiError):
     status_code = 413
     type = "invalid_request_error"

@@ -11,14 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from gateway.errors import FlowUnavailable
+from gateway.lua_scripts import read_scripts
 from gateway.metrics import REDIS
 from gateway.redis_wire import RedisConnector, RedisRefusal, RedisWire
 
-_LUA = Path(__file__).parent / "lua"
 # A batch of 256 scripts takes Redis about 3 ms, a fraction of the deadline.
 _BATCH_CALLS_MAX = 256
 _UNDER_WAY_MAX = 2
@@ -130,8 +129,12 @@ class FlowRedis:
                     self._preparing = asyncio.create_task(self._prepare(), name="flow-redis")
                 return
             calls = self._pending[:_BATCH_CALLS_MAX]
+            try:
+                commands = [call.wire(self._shas[call.script]) for call in calls]
+            except Exception as error:  # a mistake of ours must not leave its callers waiting
+                self._break_off(error)
+                raise
             del self._pending[:_BATCH_CALLS_MAX]
-            commands = [call.wire(self._shas[call.script]) for call in calls]
             self._send_batch(self._wire, calls, commands)
 
     @property
@@ -153,9 +156,9 @@ class FlowRedis:
                 if self._wire is None:
                     connect = self._connector.connect
                     self._wire = await connect(self._take_answers, self._break_off)
-                files = sorted(_LUA.glob("*.lua"))
-                loads = [_Call(f.stem, (), (), self._loop.create_future()) for f in files]
-                commands = [("SCRIPT", "LOAD", _with_include(f)) for f in files]
+                scripts = read_scripts()
+                loads = [_Call(name, (), (), self._loop.create_future()) for name in scripts]
+                commands = [("SCRIPT", "LOAD", text) for text in scripts.values()]
                 self._send_batch(self._wire, loads, commands)
                 shas = await asyncio.gather(*(load.answer for load in loads))
         except (FlowUnavailable, TimeoutError) as error:
@@ -242,12 +245,3 @@ class FlowRedis:
         for call in calls:
             if not call.answer.done():
                 call.answer.set_exception(error)
-
-
-def _with_include(file: Path) -> str:
-    """A script's text, its first line `--!include X` replaced by lua/include/X."""
-    text = file.read_text()
-    first, _, rest = text.partition("\n")
-    if not first.startswith("--!include "):
-        return text
-    return (_LUA / "include" / first.removeprefix("--!include ")).read_text() + rest

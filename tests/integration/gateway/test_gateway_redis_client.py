@@ -120,3 +120,20 @@ async def test_a_failure_just_as_a_call_comes_does_not_end_the_sending(flow: Flo
         await call
     async with asyncio.timeout(20):
         await until_answering(flow)
+
+
+async def test_arguments_that_cannot_be_made_fail_their_call_and_nothing_after_it(
+    flow: FlowRedis,
+) -> None:
+    def broken() -> list[str | int]:
+        raise ZeroDivisionError("in the arguments")
+
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    await take(flow)
+    with pytest.raises(FlowUnavailable, match="in the arguments"):
+        async with asyncio.timeout(20):
+            await flow.run_first("renew_worker", (), broken)
+    assert isinstance(told[0]["exception"], ZeroDivisionError)
+    async with asyncio.timeout(20):
+        await until_answering(flow)

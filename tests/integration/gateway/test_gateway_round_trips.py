@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis.asyncio as redis
 
-from gateway.redis_client import _LUA, _with_include
+from gateway.lua_scripts import read_scripts
 from tests.gateway_process import GatewayProcess
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, ScriptedEngine
@@ -28,8 +28,9 @@ EVALSHA = re.compile(r"^EVALSHA (\w{40}) ", re.IGNORECASE)
 @asynccontextmanager
 async def watched(flow: RedisServer) -> AsyncIterator[list[str]]:
     """Each script's name as Redis runs it."""
+    scripts = read_scripts()
     names = {
-        hashlib.sha1(_with_include(_LUA / f"{name}.lua").encode()).hexdigest(): name
+        hashlib.sha1(scripts[name].encode()).hexdigest(): name
         for name in (*ON_THE_WAY, *AFTERWARDS, "leave_line")
     }
     seen: list[str] = []
