@@ -61,10 +61,14 @@ class AnswerMeter:
         if not self._stream:
             self._keep(piece)
             return piece
-        self._newlines += piece.count(b"\n")
-        if not self._open and is_between_events(piece) and _mark(piece, 0) < 0:
-            return piece
-        return self._look_into(piece)
+        data = self._open + piece if self._open else piece
+        at = _last_mark(data, len(data))
+        passed = piece
+        if at >= 0 or self._open or not is_between_events(piece):
+            passed = self._look_into(data, piece, at)
+        if not self._exact:  # else nobody will ask how many events there were
+            self._newlines += piece.count(b"\n")
+        return passed
 
     def finish(self) -> bytes:
         """What is still to go to the caller, once the engine has ended the answer."""
@@ -72,7 +76,7 @@ class AnswerMeter:
             return b""
         rest, self._open = self._open, b""
         # An event without its blank line; clients drop it or not.
-        hidden = _mark(rest, 0) >= 0 and self._take(rest)
+        hidden = _last_mark(rest, len(rest)) >= 0 and self._take(rest)
         return b"" if hidden else rest[self._passed :]
 
     def usage(self, prompt_tokens_estimate: int) -> Usage:
@@ -86,17 +90,14 @@ class AnswerMeter:
             return Usage(prompt, self._output_tokens or 0, self._prompt_tokens is not None)
         return Usage(prompt, max(self._output_tokens or 0, self._events_passed()), False)
 
-    def _look_into(self, piece: bytes) -> bytes:
-        data = self._open + piece if self._open else piece
+    def _look_into(self, data: bytes, piece: bytes, at: int) -> bytes:
+        """`data` is the piece behind what was open; `at`, where a usage is told last, or -1."""
         passed = self._passed
         out: list[bytes] = []
-        at = _mark(data, 0)
-        while at >= 0 and (end := end_of_event(data, at)) >= 0:
-            start = start_of_event(data, at)
+        for start, end in _events_with_usage(data, at):
             if self._take(data[start:end]) and start >= passed:
                 out.append(data[passed:start])
                 passed = end
-            at = _mark(data, end)
         begun = start_of_event(data, len(data))
         self._open = data[begun:] if len(data) - begun <= _EVENT_BYTES_MAX else b"\0"
         if self._hide and begun >= passed and _may_be_usage(self._open):
@@ -148,12 +149,27 @@ class AnswerMeter:
             self._exact = True
 
 
-def _mark(data: bytes, start: int) -> int:
-    """Where a usage is told next; -1 if nowhere. Other engines say null in every event."""
-    at = data.find(_MARK, start)
+def _last_mark(data: bytes, end: int) -> int:
+    """Where a usage is told last before `end`; -1 if nowhere. Some engines say null in each event.
+
+    From the end: that is where it stands, and CPython searches backwards in a third of the time.
+    """
+    at = data.rfind(_MARK, 0, end)
     while at >= 0 and data.startswith(b"null", at + len(_MARK)):
-        at = data.find(_MARK, at + 1)
+        at = data.rfind(_MARK, 0, at)
     return at
+
+
+def _events_with_usage(data: bytes, last: int) -> list[tuple[int, int]]:
+    """Start and end of each whole event that tells of one, in order."""
+    found = []
+    at = last
+    while at >= 0:
+        start = start_of_event(data, at)
+        if (end := end_of_event(data, at)) >= 0:
+            found.append((start, end))
+        at = _last_mark(data, start)
+    return found[::-1]
 
 
 def _may_be_usage(beginning: bytes) -> bool:
