@@ -1,7 +1,8 @@
 """How many slots a replica offers: as many as its engine runs without queueing or preempting. Pure.
 
 Fewer when vLLM preempts (it computes again what it has thrown away) or keeps requests waiting
-while it runs fewer than the slots; more when the line waits, all slots run and the KV cache has
+while it runs fewer than the slots and no more than before (while it reads in what came at once, it
+runs more with each look); more when the line waits, all slots run and the KV cache has
 room for another step. The bounds are the operator's.
 """
 
@@ -37,6 +38,7 @@ class SlotRule:
         self._bounds = bounds
         self.slots = start
         self._preemptions = 0
+        self._running = 0
         self._queueing_looks = 0
         self._roomy_looks = 0
         self._held_until = float("-inf")
@@ -45,7 +47,8 @@ class SlotRule:
         """Slots from now on. `now` in seconds of a monotonic clock."""
         preempted = load.preemptions > self._preemptions
         self._preemptions = load.preemptions
-        queues = load.waiting > 0 and load.running < self.slots
+        queues = load.waiting > 0 and load.running < self.slots and load.running <= self._running
+        self._running = load.running
         self._queueing_looks = self._queueing_looks + 1 if queues else 0
         has_room = line_waits and not preempted and self._has_room(load)
         self._roomy_looks = self._roomy_looks + 1 if has_room else 0

@@ -37,8 +37,15 @@ def test_preemptions_before_the_first_look_count_once() -> None:
 
 def test_an_engine_that_keeps_requests_waiting_offers_what_it_runs() -> None:
     engine = Engine()
-    assert engine.look(2, running=20, waiting=6) == 32, "two looks may be between two steps"
+    assert engine.look(3, running=20, waiting=6) == 32, "two looks may be between two steps"
     assert engine.look(running=20, waiting=6) == 20
+
+
+def test_an_engine_that_still_reads_in_what_came_at_once_keeps_its_slots() -> None:
+    """Steps hold so many tokens: of 32 prompts that come together only some are begun in each."""
+    engine = Engine(most=32)
+    for running in range(4, 32, 4):
+        assert engine.look(running=running, waiting=32 - running) == 32
 
 
 def test_choices_of_one_request_that_wait_for_their_turn_are_no_queue() -> None:
