@@ -1,16 +1,15 @@
 """Heads sent by the extension, against what uvicorn itself would send."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 
 from gateway.answer_head import HEAD_EXTENSION
 from gateway.bounded_protocol import bounded
+from tests.bounded_server import serving
 
 pytestmark = pytest.mark.integration
 
@@ -48,23 +47,8 @@ async def url(app: App) -> AsyncIterator[str]:
     protocol = bounded(
         header_bytes_max=9999, header_time_s_max=9, body_time_s_max=9, write_stall_s_max=9
     )
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            app,
-            http=protocol,
-            lifespan="off",
-            log_level="critical",
-            server_header=False,
-            date_header=False,
-        )
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await serving
+    async with serving(app, protocol) as url:
+        yield url
 
 
 async def raw(url: str, path: str, *, method: str = "GET", version: str = "1.1") -> bytes:

@@ -5,17 +5,16 @@ It comes seldom (gateway/collector.py), so a cycle in each connection would be m
 
 import asyncio
 import gc
-import socket
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar
 
 import httpx
 import pytest
-import uvicorn
 
 from gateway.bounded_protocol import BoundedProtocol, bounded
 from gateway.request_body import ClientWatch
+from tests.bounded_server import serving
 
 pytestmark = pytest.mark.integration
 
@@ -45,17 +44,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(
-            uvicorn.Config(app, http=Noted, lifespan="off", log_level="critical")
-        )
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await serving
+    async with serving(app, Noted) as url:
+        yield url
 
 
 @pytest.fixture
