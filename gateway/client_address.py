@@ -7,7 +7,6 @@ one that wrote it is trusted: the address is the right-most that is not a truste
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -35,8 +34,10 @@ def client_address(
     peer: the socket's other end. headers: names in lower case, as ASGI has them.
     Wrong headers, and two that contradict each other, are ignored.
     """
+    if not trusted:
+        return peer
     address = _parse(peer)
-    if not trusted or address is None or not _is_in(address, trusted):
+    if address is None or not _is_in(address, trusted):
         return peer
     headers = list(headers)
     chains = [
@@ -81,7 +82,6 @@ def _for(element: str) -> str:
     return found.group(1) if found else ""
 
 
-@lru_cache(maxsize=4096)  # 2 µs for a peer's and as much for each hop's, with every request
 def _parse(hop: str) -> Address | None:
     """An address with or without port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[…]:80`."""
     if hop.startswith("["):
