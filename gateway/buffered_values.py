@@ -34,15 +34,13 @@ class BufferedValue:
     def inc(self, amount: float) -> None:
         self._value += amount
         if not self._is_changed:
-            self._is_changed = True
-            _changed.append(self)
+            self._mark()
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         self._value = value
         self._timestamp = timestamp
         if not self._is_changed:
-            self._is_changed = True
-            _changed.append(self)
+            self._mark()
 
     def get(self) -> float:
         return self._value
@@ -56,6 +54,10 @@ class BufferedValue:
     def write(self) -> None:
         self._is_changed = False
         self._mapped.set(self._value, self._timestamp)
+
+    def _mark(self) -> None:
+        self._is_changed = True
+        _changed.append(self)
 
 
 class Histogram(prometheus_client.Histogram):

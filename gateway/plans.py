@@ -30,7 +30,7 @@ _PlanName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 _Pattern = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-@lru_cache(maxsize=1024)  # 3 µs a request; strangers' names drop out again
+@lru_cache(maxsize=1024)  # 3 µs a request, which asks of models that are there
 def _fits(model: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in patterns)
 

@@ -30,7 +30,7 @@ class RedisRefusal(Exception):
 
 
 class RedisWire(asyncio.Protocol):
-    """Made by `connect`."""
+    """Made by RedisConnector.connect."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class RedisWire(asyncio.Protocol):
             while (answer := self._reader.gets()) is not _NOTHING_YET:
                 answers.append(answer)
         except (hiredis.ProtocolError, UnicodeDecodeError) as error:
-            self._on_lost(error)
+            self._lose(error)
             return
         if answers:
             self._on_answers(answers)
@@ -82,8 +82,11 @@ class RedisWire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._before.connection_lost(exc)  # redis-py's own streams
         if not self._is_cut:
-            self.cut()
-            self._on_lost(exc or ConnectionResetError("connection closed by the server"))
+            self._lose(exc or ConnectionResetError("connection closed by the server"))
+
+    def _lose(self, error: Exception) -> None:
+        self.cut()
+        self._on_lost(error)
 
 
 class RedisConnector:

@@ -123,14 +123,12 @@ class _TextCounter:
         """Tokens of each text by itself."""
         counts = [self._known.get(text) for text in texts]
         new = [text for text, count in zip(texts, counts, strict=True) if count is None]
-        if new:
-            long = sum(map(len, new)) > _LOOP_CHARS_MAX
-            found = await asyncio.to_thread(self._count_batch, new) if long else self._count(new)
-            for text, count in zip(new, found, strict=True):
-                self._known.put(text, count)
-            again = iter(found)
-            counts = [next(again) if count is None else count for count in counts]
-        return [count for count in counts if count is not None]
+        long = sum(map(len, new)) > _LOOP_CHARS_MAX
+        found = await asyncio.to_thread(self._count_batch, new) if long else self._count(new)
+        for text, count in zip(new, found, strict=True):
+            self._known.put(text, count)
+        rest = iter(found)
+        return [next(rest) if count is None else count for count in counts]
 
     def _count(self, texts: Sequence[str]) -> list[int]:
         encode = self._tokenizer.encode

@@ -87,8 +87,7 @@ def measure_side_by_side(
 ) -> None:
     """Rounds in turn, with both loaded."""
     model_name = first_model(whole.target)
-    is_eager = whole.engine_settings["enforce_eager"] == "True"
-    flags = [*cpu_flags(is_eager=is_eager), *CPU_STEP_FLAGS]
+    flags = [*cpu_flags(is_eager=whole.is_eager), *CPU_STEP_FLAGS]
     bare = start_bare_vllm(whole.engine_settings, flags, model_name, home, folder)
     with bare.process:
         pair = (bare, whole.target)
@@ -113,8 +112,7 @@ def measure_one_after_the_other(
         measure_levels(whole.target, model_name, plan, number, recorder)
         measure_standing_line(whole.target, model_name, plan, number, recorder, home)
     whole.target.process.stop()
-    is_eager = whole.engine_settings["enforce_eager"] == "True"
-    flags = gpu_flags(slots, os.environ, is_eager=is_eager)
+    flags = gpu_flags(slots, os.environ, is_eager=whole.is_eager)
     bare = start_bare_vllm(whole.engine_settings, flags, model_name, home, folder)
     with bare.process:
         recorder.fact("targets", [bare.name, whole.target.name])

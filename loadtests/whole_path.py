@@ -37,6 +37,11 @@ class WholePath:
     start: Start
     engine_settings: dict[str, str]
 
+    @property
+    def is_eager(self) -> bool:
+        """Whether the engine runs without compiling."""
+        return self.engine_settings["enforce_eager"] == "True"
+
 
 def start_whole_path(
     model: Path | None,
