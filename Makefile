@@ -18,7 +18,7 @@ down: ## Stop everything that `make up` started
 	@if [ -x $(VENV)/bin/floodgate ]; then exec $(VENV)/bin/floodgate down; \
 	else echo "Nothing is set up here, so nothing runs."; fi
 
-test: ## Set up and pass all checks and tests: at most 15 minutes
+test: ## Set up and pass all checks and tests: some 18 minutes on two cores
 	@$(SETUP) test -- python -m deploy.test_stages $(STAGES)
 
 test-long: ## The proofs that take longer, and once more all others
