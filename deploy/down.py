@@ -26,7 +26,8 @@ def down(home: Home, clock: Callable[[], float] = time.monotonic) -> bool:
     """
     chosen = marked_processes.of_home(str(home.root))
     held = is_held(home)
-    if not held and not marked_processes.find(chosen):
+    seen = marked_processes.find(chosen)
+    if not held and not seen:
         drop_state(home)
         return False
     state = read_state(home)
@@ -39,7 +40,7 @@ def down(home: Home, clock: Callable[[], float] = time.monotonic) -> bool:
         if is_held(home):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(state.launcher_pid, signal.SIGKILL)
-    marked_processes.end(chosen, grace_s=_GRACE_S)
+    marked_processes.end(chosen, grace_s=_GRACE_S, seen=seen)
     if left := marked_processes.find(chosen):
         pids = ", ".join(str(process.pid) for process in left)
         raise ProcessFailed(f"These processes do not end: {pids}.", f"Try kill -9 {pids}.")

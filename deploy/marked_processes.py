@@ -7,7 +7,7 @@ processes forgets its branches when a parent dies; an environment is inherited a
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import psutil
@@ -46,25 +46,46 @@ def find(chosen: Callable[[str], bool]) -> list[psutil.Process]:
 
 
 def end(
-    chosen: Callable[[str], bool], *, grace_s: float, clock: Callable[[], float] = time.monotonic
+    chosen: Callable[[str], bool],
+    *,
+    grace_s: float,
+    seen: Iterable[psutil.Process] = (),
+    clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """SIGTERM to all, SIGKILL to those left after `grace_s`, until none is found.
 
-    Processes may start others meanwhile, so each pass looks anew. Returns how many were ended.
+    Processes may start others meanwhile, so each pass looks anew. Waits also for those that were
+    `seen` before and end already. Returns how many were ended.
     """
-    ended: set[tuple[int, float]] = set()
+    ended: set[psutil.Process] = set()
     kill_at = clock() + grace_s
     give_up_at = kill_at + grace_s
     while left := find(chosen):
         for process in left:
             with contextlib.suppress(psutil.Error):
-                identity = (process.pid, process.create_time())
                 if clock() >= kill_at:
                     process.kill()
-                elif identity not in ended:
+                elif process not in ended:
                     process.terminate()
-                ended.add(identity)
+                ended.add(process)
         if clock() >= give_up_at:
             break
         time.sleep(_POLL_S)
+    while not all(map(is_gone, ended.union(seen))) and clock() < give_up_at:
+        time.sleep(_POLL_S)
     return len(ended)
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether it has let go of its ports and files too.
+
+    A dying process first gives its memory back, 0.2 s for 3 GiB, and with it the environment that
+    `find` knows it by; its sockets close after that. The first of its threads can be a zombie
+    before the others have come so far.
+    """
+    if not process.is_running():
+        return True
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+    except psutil.NoSuchProcess:
+        return True

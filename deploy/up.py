@@ -124,10 +124,11 @@ class Launcher:
     def stop(self) -> None:
         """Stops everything in order, then whatever else carries this run's mark."""
         self._note_state("stopping")
+        chosen = marked_processes.of_run(self._plan.mark)
+        seen = marked_processes.find(chosen)
         for name in ("gateway", "serving", "redis-flow", "redis-ledger"):
             self._supervisor.stop(name)
-        chosen = marked_processes.of_run(self._plan.mark)
-        marked_processes.end(chosen, grace_s=_LEFT_OVER_GRACE_S)
+        marked_processes.end(chosen, grace_s=_LEFT_OVER_GRACE_S, seen=seen)
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.close()
         try:

@@ -22,25 +22,33 @@ def marked(mark: str) -> list[psutil.Process]:
     return marked_processes.find(marked_processes.of_run(mark))
 
 
-def ports_of(processes: list[psutil.Process]) -> set[int]:
-    ports = set()
-    for process in processes:
-        for connection in process.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN:
-                ports.add(connection.laddr.port)
-    return ports
+def listening_sockets() -> dict[str, int]:
+    """The port of each socket that listens on this machine, by inode.
+
+    Another Floodgate's Ray may take a port of the same number, on the same address even: a port
+    alone does not tell whose it is.
+    """
+    sockets = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A":
+                sockets[rest[5]] = int(local.rpartition(":")[2], 16)
+    return sockets
 
 
-def listening_ports() -> set[int]:
-    return {
-        connection.laddr.port
-        for connection in psutil.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN
+def ports_of(processes: list[psutil.Process]) -> dict[str, int]:
+    listening = listening_sockets()
+    held = {
+        str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]")
+        for process in processes
+        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir()
     }
+    return {inode: port for inode, port in listening.items() if inode in held}
 
 
-def until_gone(mark: str) -> None:
-    while marked(mark):
+def until_gone(processes: list[psutil.Process]) -> None:
+    while not all(map(marked_processes.is_gone, processes)):
         time.sleep(0.1)  # the test's own time limit ends it
 
 
@@ -106,23 +114,22 @@ def test_keys_are_listed_and_revoked_by_command(floodgate: RunningFloodgate) -> 
 @pytest.mark.parametrize("how", ["interrupt", "kill"])
 def test_nothing_is_left_behind(tmp_path: Path, how: str) -> None:
     """Ctrl-C, or kill -9 of the launcher: no process and no port stays."""
-    others = listening_ports()
     running = RunningFloodgate(tmp_path / "home", kv_cache_gib=1)
     running.start()
     mark = running.state["mark"]
-    # Another Floodgate on this machine may hold the same number on another address.
-    ports = ports_of(marked(mark)) - others
+    processes = marked(mark)
+    ports = ports_of(processes)
     assert len(ports) > 10
     began_at = time.monotonic()
     if how == "interrupt":
         running.stop()
     else:
         running.launcher.kill()
-        until_gone(mark)
+        until_gone(processes)
         running.stop()
     print(f"gone after {time.monotonic() - began_at:.1f} s")
     assert marked(mark) == []
-    assert not ports & listening_ports()
+    assert not ports.items() & listening_sockets().items()
     assert "nothing" in running.run("down").lower()
 
 

@@ -1,7 +1,9 @@
 """Ending a run's processes, whoever their parent is."""
 
 import os
+import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,6 +61,43 @@ def test_orphans_and_the_stubborn_are_ended_too(start: Start, tmp_path: Path) ->
     assert orphan.is_running()
     marked_processes.end(of_run(mark), grace_s=0.3)
     assert marked_processes.find(of_run(mark)) == []
+
+
+# Large enough that giving the memory back takes a while, with threads that a zombie may outlive.
+_LARGE_LISTENER = """
+import mmap, socket, sys, threading, time
+listener = socket.create_server(("127.0.0.1", 0))
+memory = mmap.mmap(-1, 2 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
+for _ in range(8):
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+print(listener.getsockname()[1], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("by_us", [True, False])
+def test_ports_are_free_when_a_run_has_ended(tmp_path: Path, by_us: bool) -> None:
+    """A killed process stops carrying its mark long before its sockets are closed."""
+    mark = f"1@{tmp_path}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LARGE_LISTENER],
+        env={**os.environ, MARK: mark},
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        seen = marked_processes.find(of_run(mark))
+        assert [one.pid for one in seen] == [process.pid]
+        if not by_us:
+            process.kill()
+            while marked_processes.find(of_run(mark)):
+                pass
+        marked_processes.end(of_run(mark), grace_s=5, seen=() if by_us else seen)
+        socket.create_server(("127.0.0.1", port)).close()
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_this_process_is_never_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
