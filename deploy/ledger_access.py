@@ -10,7 +10,7 @@ from deploy.errors import NotRunning, Refused
 from deploy.home import Home
 from deploy.run_state import read_state
 from waitlist.errors import WaitlistError
-from waitlist.ledger import Ledger
+from waitlist.storage.ledger import Ledger
 
 _Result = TypeVar("_Result")
 # A page of a check is a matter of milliseconds; a busy disk may hold one write for longer.

@@ -6,8 +6,8 @@ import redis
 
 from deploy.errors import Refused
 from deploy.replica_records import MODELS_MAX, read_replicas
-from gateway import redis_keys
-from gateway.replica_record import parse_model
+from gateway.engines.replica_record import parse_model
+from gateway.flow import redis_keys
 
 _DEADLINE_S = 2.0
 

@@ -2,8 +2,8 @@
 
 import redis
 
-from gateway import redis_keys
-from gateway.replica_record import Replica, parse_record
+from gateway.engines.replica_record import Replica, parse_record
+from gateway.flow import redis_keys
 
 _DEADLINE_S = 2.0
 # More models than one deployment ever serves, and more replicas than serving starts of one.

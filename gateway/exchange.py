@@ -9,7 +9,10 @@ from typing import Any
 
 import structlog
 
+from gateway.answer.relay import Relay
+from gateway.answer.usage import Usage
 from gateway.endpoints import Endpoint
+from gateway.engines.pools import Pool
 from gateway.errors import (
     ApiError,
     Draining,
@@ -22,14 +25,11 @@ from gateway.errors import (
     retry_headers,
 )
 from gateway.gate import Gate
-from gateway.line_metrics import GRANT_TO_FIRST_BYTE
-from gateway.metrics import ENGINE_FAULTS, labelled
-from gateway.pools import Pool
-from gateway.relay import Relay
-from gateway.reservation import Reservation
-from gateway.slot import Slot
-from gateway.ticket import SlotAsk
-from gateway.usage import Usage
+from gateway.limits.reservation import Reservation
+from gateway.line.slot import Slot
+from gateway.line.ticket import SlotAsk
+from gateway.telemetry.line_metrics import GRANT_TO_FIRST_BYTE
+from gateway.telemetry.metrics import ENGINE_FAULTS, labelled
 
 log = structlog.get_logger(__name__)
 

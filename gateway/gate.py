@@ -4,17 +4,22 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.admission import Admission
 from gateway.auth import Authenticator
-from gateway.capacity import Capacity
-from gateway.deadlines import Deadlines
 from gateway.endpoints import Endpoint
-from gateway.limits import Limits
-from gateway.plans import Plans
-from gateway.request_policy import THREAD_FROM_BYTES, PolicyBounds, RequestView, view_request
-from gateway.routing import Routing
-from gateway.token_count import TokenCounter
-from gateway.upstream import Upstream
+from gateway.engines.capacity import Capacity
+from gateway.engines.deadlines import Deadlines
+from gateway.engines.routing import Routing
+from gateway.engines.upstream import Upstream
+from gateway.limits.flow_limits import Limits
+from gateway.limits.plans import Plans
+from gateway.limits.token_count import TokenCounter
+from gateway.line.admission import Admission
+from gateway.request.request_policy import (
+    THREAD_FROM_BYTES,
+    PolicyBounds,
+    RequestView,
+    view_request,
+)
 from gateway.waiting import LineEntrance
 
 
@@ -43,7 +48,7 @@ class Gate:
         """Reads and judges a body; a large one in a thread, so that the loop does not stand still.
 
         Raises:
-            InvalidRequest: see gateway.request_policy.view_request.
+            InvalidRequest: see gateway.request.request_policy.view_request.
         """
         if len(body) < THREAD_FROM_BYTES:
             return view_request(endpoint, body, self.bounds)

@@ -5,11 +5,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from gateway.body_fields import nullable
-from gateway.chat_fields import CHOICES_MAX
 from gateway.endpoints import ENDPOINTS, Endpoint
 from gateway.error_shapes import ErrorShape
-from gateway.request_policy import FIELDS, REQUIRED, PolicyBounds
+from gateway.request.body_fields import nullable
+from gateway.request.chat_fields import CHOICES_MAX
+from gateway.request.request_policy import FIELDS, REQUIRED, PolicyBounds
 
 _ERRORS = {
     "400": "The request is malformed, out of bounds, or asks for what is not possible here.",

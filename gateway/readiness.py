@@ -9,8 +9,8 @@ line just when it is needed.
 from collections.abc import Callable
 from typing import Any
 
-from gateway.capacity import Capacity
-from gateway.redis_client import FlowRedis
+from gateway.engines.capacity import Capacity
+from gateway.flow.redis_client import FlowRedis
 
 
 class Readiness:

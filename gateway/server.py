@@ -18,10 +18,10 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from gateway.draining import REPLACED_SIGNAL
+from gateway.connection.draining import REPLACED_SIGNAL
+from gateway.engines.routing import Routing
 from gateway.errors import GatewayError
-from gateway.plans import Plans
-from gateway.routing import Routing
+from gateway.limits.plans import Plans
 from gateway.settings import GatewaySettings
 
 _PR_SET_PDEATHSIG = 1
@@ -106,7 +106,7 @@ def run(settings: GatewaySettings) -> None:
         factory=True,
         workers=settings.workers,
         loop="uvloop",
-        http="gateway.bounded_protocol:BoundedProtocol",
+        http="gateway.connection.bounded_protocol:BoundedProtocol",
         ws="none",
         lifespan="on",
         log_config=None,
@@ -115,7 +115,7 @@ def run(settings: GatewaySettings) -> None:
         backlog=_BACKLOG,  # uvicorn listens once more on the socket that it is given
         server_header=False,
         date_header=False,
-        # gateway.client_address believes the headers of trusted proxies, and only theirs.
+        # gateway.connection.client_address believes headers of trusted proxies, and only theirs.
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.gateway_drain_s_max,
@@ -151,8 +151,8 @@ def _listen(host: str, port: int) -> socket.socket:
 def _worker_app(settings: GatewaySettings, supervisor_pid: int) -> object:
     """Called by uvicorn in each worker process."""
     from gateway.app import create_app
-    from gateway.bounded_protocol import bounded
-    from gateway.logs import configure_logs
+    from gateway.connection.bounded_protocol import bounded
+    from gateway.telemetry.logs import configure_logs
 
     _die_with(supervisor_pid)
     configure_logs(settings.log_level, settings.log_format)

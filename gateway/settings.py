@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.client_address import trusted_networks
+from gateway.connection.client_address import trusted_networks
 
 
 class GatewaySettings(BaseSettings):
@@ -50,7 +50,7 @@ class GatewaySettings(BaseSettings):
     plans_file: Path | None = Field(
         None,
         description="YAML file of the plans; changes are taken over while the gateway runs. "
-        "Empty: the packaged one (gateway/plans.yaml).",
+        "Empty: the packaged one (gateway/limits/plans.yaml).",
     )
     routes_file: Path | None = Field(
         None,

@@ -4,20 +4,20 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.admission import Admission
+from gateway.answer.relay import Relay
+from gateway.engines.pools import Pool
 from gateway.errors import ApiError, Draining
-from gateway.line_metrics import (
+from gateway.line.admission import Admission
+from gateway.line.slot import Slot
+from gateway.line.ticket import Granted, Place, SlotAsk, Ticket
+from gateway.telemetry.line_metrics import (
     ADMITTED,
     ESTIMATE_KEPT,
     ESTIMATE_RATIO,
     QUEUE_WAIT,
     REFUSED,
 )
-from gateway.metrics import labelled
-from gateway.pools import Pool
-from gateway.relay import Relay
-from gateway.slot import Slot
-from gateway.ticket import Granted, Place, SlotAsk, Ticket
+from gateway.telemetry.metrics import labelled
 
 _NEVER = float("inf")
 _ONE_THAT_WENT = "gone"

@@ -20,18 +20,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests.engine_bench import EnginePlan, run_engine_bench
+from loadtests.benches.engine_bench import EnginePlan, run_engine_bench
+from loadtests.benches.gateway_bench import GatewayPlan, run_gateway_bench
+from loadtests.benches.hang_up_bench import HangUpPlan, run_hang_up_bench
+from loadtests.benches.line_bench import LinePlan, run_line_bench
+from loadtests.benches.overload_bench import full_plan, run_overload_bench
+from loadtests.benches.replicas_bench import ReplicasPlan, run_replicas_bench
+from loadtests.benches.scaling_bench import ScalingPlan, run_scaling_bench
+from loadtests.benches.waitlist_bench import WaitlistPlan, run_waitlist_bench
 from loadtests.errors import BenchError
-from loadtests.gateway_bench import GatewayPlan, run_gateway_bench
-from loadtests.hang_up_bench import HangUpPlan, run_hang_up_bench
-from loadtests.line_bench import LinePlan, run_line_bench
-from loadtests.overload_bench import full_plan, run_overload_bench
-from loadtests.performance_page import write_figures
-from loadtests.replicas_bench import ReplicasPlan, run_replicas_bench
-from loadtests.report import Recorder, Table, add_results_option
-from loadtests.scaling_bench import ScalingPlan, run_scaling_bench
+from loadtests.results.performance_page import write_figures
+from loadtests.results.report import Recorder, Table, add_results_option
 from loadtests.settings import BenchSettings
-from loadtests.waitlist_bench import WaitlistPlan, run_waitlist_bench
 
 NAMES = ("gateway", "engine", "overload", "line", "hang-up", "waitlist", "replicas", "scaling")
 

@@ -18,18 +18,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests import http_probe
-from loadtests.bare_vllm import SLOTS, cpu_flags, start_vllm
-from loadtests.calibration import Fit, Observation, fit, observe
-from loadtests.chat_client import prompts, run_chats
+from loadtests.benches.bare_vllm import SLOTS, cpu_flags, start_vllm
+from loadtests.benches.calibration import Fit, Observation, fit, observe
+from loadtests.clients import http_probe
+from loadtests.clients.chat_client import prompts, run_chats
 from loadtests.engine_simulator.generation_request import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
 from loadtests.engine_simulator.profile import PROFILES, EngineProfile
 from loadtests.errors import BenchError, MeasurementError
-from loadtests.machine import read_machine
 from loadtests.percentiles import median
-from loadtests.report import Table, add_results_option
+from loadtests.probes.machine import read_machine
+from loadtests.results.report import Table, add_results_option
 from loadtests.settings import BenchSettings
-from loadtests.simulator_process import SimulatorProcess
+from loadtests.stack.simulator_process import SimulatorProcess
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 # vLLM's default on processors; the log and /metrics do not tell it of a running server.

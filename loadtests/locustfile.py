@@ -1,6 +1,6 @@
 """Load on a running Floodgate, with locust's web page or headless.
 
-    python -m loadtests.accounts http://127.0.0.1:8000 --count 17
+    python -m loadtests.stack.new_accounts http://127.0.0.1:8000 --count 17
     locust -f loadtests/locustfile.py --host http://127.0.0.1:8000 --scenario spike --slots 64
 
 docs/load-testing.md tells the scenarios and what the metrics mean.
@@ -13,10 +13,10 @@ from typing import Any
 from locust import LoadTestShape, events
 
 from loadtests.accounts import read_accounts
+from loadtests.crowd.load_run import ChatSize, LoadRun
+from loadtests.crowd.scenarios import SCENARIOS, Scale, find_scenario, stage_at
+from loadtests.crowd.users import Caller
 from loadtests.errors import BenchError
-from loadtests.load_run import ChatSize, LoadRun
-from loadtests.scenarios import SCENARIOS, Scale, find_scenario, stage_at
-from loadtests.users import Caller
 
 __all__ = ["Caller", "ScenarioShape"]
 
@@ -76,7 +76,10 @@ def prepare(environment: Any, **_: Any) -> None:
     try:
         accounts = read_accounts(Path(options.keys_file))
     except BenchError as error:
-        sys.exit(f"{error}. Make one with `python -m loadtests.accounts {options.host or 'URL'}`.")
+        sys.exit(
+            f"{error}. "
+            f"Make one with `python -m loadtests.stack.new_accounts {options.host or 'URL'}`."
+        )
     environment.load_run = LoadRun(
         accounts,
         ChatSize(options.model, options.prompt_words, options.output_tokens),

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests.chat_record import ChatRecord
+from loadtests.crowd.chat_record import ChatRecord
+from loadtests.crowd.locust_run import run_locust
 from loadtests.errors import BenchError, MeasurementError
-from loadtests.locust_run import run_locust
 from loadtests.process import cores_busy, require_tools
-from loadtests.report import Recorder, Table, add_results_option
-from loadtests.slo import SPIKE_SLO, Check, checks, load_slo
-from loadtests.spike_figures import SpikeFigures, Window, spike_figures, useful_tokens_per_s
-from loadtests.stack import MODEL, MemoryWatch, Stack, StackPlan, plan_of
+from loadtests.results.report import Recorder, Table, add_results_option
+from loadtests.results.slo import SPIKE_SLO, Check, checks, load_slo
+from loadtests.results.spike_figures import SpikeFigures, Window, spike_figures, useful_tokens_per_s
+from loadtests.stack.whole_stack import MODEL, MemoryWatch, Stack, StackPlan, plan_of
 
 
 @dataclass(frozen=True)

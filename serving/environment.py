@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.cores import NOBIND
-from serving.model_folder import is_local
+from serving.hardware.cores import NOBIND
+from serving.models.model_folder import is_local
 from serving.settings import ServingSettings
 from serving.tls import Certificates
 

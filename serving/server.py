@@ -16,14 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving import processes, replica_fleet
+from serving import processes
+from serving.cluster import replica_fleet
+from serving.cluster.ray_host import start_ray, stop_ray
+from serving.cluster.replica_calls import drain_replicas, replica_addresses
 from serving.errors import HostFailed, ServingError
-from serving.models_file import read_models
+from serving.flow.publisher import note_models
+from serving.models.models_file import read_models
 from serving.phases import OnPhase, Phases
-from serving.publisher import note_models
-from serving.ray_host import start_ray, stop_ray
 from serving.ready_model import usable_models
-from serving.replica_calls import drain_replicas, replica_addresses
 from serving.settings import ServingSettings
 from serving.stop_signals import StopRequested, ignore_signals, stop_signals
 

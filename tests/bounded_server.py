@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.bounded_protocol import BoundedProtocol
+from gateway.connection.bounded_protocol import BoundedProtocol
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import httpx
 import redis.asyncio as redis
 
-from gateway import redis_keys
+from gateway.flow import redis_keys
 from tests.gateway_process import GatewayProcess
 from tests.redis_server import RedisServer
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gateway.plans import Plan
+from gateway.limits.plans import Plan
 
 _WIDE = {
     "requests_per_minute": 1_000_000,

@@ -5,8 +5,8 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
-from serving.publisher import ModelStore, RecordStore
-from serving.record import EngineLoad, ReplicaFacts, model_record_json, record_json
+from serving.flow.publisher import ModelStore, RecordStore
+from serving.flow.record import EngineLoad, ReplicaFacts, model_record_json, record_json
 
 _PERIOD_S = 0.5
 

@@ -19,7 +19,7 @@ from typing import Self
 
 import redis
 
-from waitlist.ledger_tail import repair_tail
+from waitlist.upkeep.ledger_tail import repair_tail
 
 # A start takes about 20 ms on an idle machine; loading a long AOF on a busy one takes seconds.
 _START_S_MAX = 20.0

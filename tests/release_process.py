@@ -15,12 +15,12 @@ from collections.abc import Iterator
 import redis.asyncio as redis
 import redis.exceptions as redis_errors
 
-from waitlist.activation_learner import ActivationLearner
 from waitlist.errors import LedgerUnavailable
-from waitlist.ledger import Ledger
-from waitlist.release_controller import ControllerTimes, ReleaseController, ServingLoad
-from waitlist.release_sizing import NewcomerUse, SizingPolicy
-from waitlist.release_store import ReleaseStore
+from waitlist.release.activation_learner import ActivationLearner
+from waitlist.release.release_controller import ControllerTimes, ReleaseController, ServingLoad
+from waitlist.release.release_sizing import NewcomerUse, SizingPolicy
+from waitlist.release.release_store import ReleaseStore
+from waitlist.storage.ledger import Ledger
 
 TAG = "test:{ledger}:"
 WAITING = f"{TAG}waiting"

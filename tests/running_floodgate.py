@@ -18,9 +18,9 @@ import httpx
 import psutil
 import redis
 
-from deploy import marked_processes
-from gateway import redis_keys
-from gateway.replica_record import Replica, parse_record
+from deploy.launcher import marked_processes
+from gateway.engines.replica_record import Replica, parse_record
+from gateway.flow import redis_keys
 from tests.gateway_process import free_port
 
 MODEL = "smollm2-135m-instruct"

@@ -12,26 +12,41 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from waitlist import tokens
-from waitlist.accounts import Accounts
-from waitlist.acting_ledger import ActingLedger, moment
-from waitlist.activation_learner import ActivationLearner
-from waitlist.admins import Admins
-from waitlist.campaigns import Campaigns
-from waitlist.delivery import Delivery
-from waitlist.departures import Departures
-from waitlist.entries import Entries
-from waitlist.exports import Exports
-from waitlist.first_requests import FirstRequests
-from waitlist.invites import INVITES_MAX, Invites, invite_id_of
-from waitlist.keys import Keys
-from waitlist.ledger import Ledger
-from waitlist.messages import redeem_link
-from waitlist.newcomer_use import NewcomerMeter
-from waitlist.outbox import Outbox
-from waitlist.overview import Overview
-from waitlist.proof_of_work import ProofOfWork
-from waitlist.records import (
+from waitlist.holders.accounts import Accounts
+from waitlist.holders.keys import Keys
+from waitlist.holders.revocations import Tombstones
+from waitlist.holders.usage import UsageHistory
+from waitlist.invites.campaigns import Campaigns
+from waitlist.invites.codes import INVITES_MAX, Invites, invite_id_of
+from waitlist.invites.redemptions import Redemptions
+from waitlist.line.departures import Departures
+from waitlist.line.entries import Entries
+from waitlist.line.overview import Overview
+from waitlist.line.standing import Standings
+from waitlist.line.watching import WatchBoard
+from waitlist.mail.delivery import Delivery
+from waitlist.mail.messages import redeem_link
+from waitlist.mail.outbox import Outbox
+from waitlist.operators.admins import Admins
+from waitlist.operators.exports import Exports
+from waitlist.operators.replica_pins import ReplicaPins
+from waitlist.operators.transfers import Imports
+from waitlist.proofs import tokens
+from waitlist.proofs.proof_of_work import ProofOfWork
+from waitlist.proofs.tickets import TicketSigner
+from waitlist.release.activation_learner import ActivationLearner
+from waitlist.release.first_requests import FirstRequests
+from waitlist.release.newcomer_use import NewcomerMeter
+from waitlist.release.release_controller import ControllerTimes, ReleaseController, ServingGauge
+from waitlist.release.release_door import LineDoor
+from waitlist.release.release_sizing import SizingPolicy
+from waitlist.release.release_store import ReleaseStore
+from waitlist.release.releases import INVITE_LIFE_S_DEFAULT, Releases
+from waitlist.release.schedules import Schedules
+from waitlist.settings import WaitlistSettings
+from waitlist.storage.acting_ledger import ActingLedger, moment
+from waitlist.storage.ledger import Ledger
+from waitlist.storage.records import (
     BranchRevocation,
     Entry,
     Invite,
@@ -40,22 +55,7 @@ from waitlist.records import (
     Redemption,
     Revocation,
 )
-from waitlist.redemptions import Redemptions
-from waitlist.release_controller import ControllerTimes, ReleaseController, ServingGauge
-from waitlist.release_door import LineDoor
-from waitlist.release_sizing import SizingPolicy
-from waitlist.release_store import ReleaseStore
-from waitlist.releases import INVITE_LIFE_S_DEFAULT, Releases
-from waitlist.replica_pins import ReplicaPins
-from waitlist.revocations import Tombstones
-from waitlist.schedules import Schedules
-from waitlist.settings import WaitlistSettings
-from waitlist.standing import Standings
 from waitlist.terms import INVITE_LIFE_S_MAX, PLAN_DEFAULT
-from waitlist.tickets import TicketSigner
-from waitlist.transfers import Imports
-from waitlist.usage import UsageHistory
-from waitlist.watching import WatchBoard
 
 __all__ = ["INVITES_MAX", "INVITE_LIFE_S_MAX", "PLAN_DEFAULT", "Directory", "open_directory"]
 

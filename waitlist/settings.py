@@ -3,10 +3,10 @@
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from waitlist.entries import LineRules
-from waitlist.redemptions import REFUSALS_PER_NETWORK_HOUR
-from waitlist.smtp import SmtpMailer
-from waitlist.tickets import SECRET_CHARS_MIN
+from waitlist.invites.redemptions import REFUSALS_PER_NETWORK_HOUR
+from waitlist.line.entries import LineRules
+from waitlist.mail.smtp import SmtpMailer
+from waitlist.proofs.tickets import SECRET_CHARS_MIN
 
 
 class WaitlistSettings(BaseSettings):

@@ -18,7 +18,7 @@ def show(account_id: AccountId, as_json: Json = False) -> None:
 
     from deploy.directory_access import on_waitlist
     from waitlist.directory import Directory
-    from waitlist.records import AccountRecord
+    from waitlist.storage.records import AccountRecord
 
     async def read(directory: Directory) -> AccountRecord:
         account = await directory.accounts.read(account_id)

@@ -46,9 +46,9 @@ def codes(
     as_json: Json = False,
 ) -> None:
     """Make codes of a campaign, with the links that redeem them. Shown this once."""
+    from deploy.commands.durations import parse_duration_s
+    from deploy.commands.qr_codes import write_qr_codes
     from deploy.directory_access import on_waitlist
-    from deploy.durations import parse_duration_s
-    from deploy.qr_codes import write_qr_codes
     from waitlist.directory import Directory
 
     expires_in_s = parse_duration_s(expires_in) if expires_in else None

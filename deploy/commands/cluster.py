@@ -32,8 +32,8 @@ def config(
     import yaml
 
     from deploy.settings import read_settings
-    from serving.cluster_config import cluster_config
-    from serving.models_file import read_models
+    from serving.cluster.cluster_config import cluster_config
+    from serving.models.models_file import read_models
     from serving.settings import ServingSettings
 
     set_variables(model=model, model_name=model_name, replicas=replicas)
@@ -53,8 +53,8 @@ def env(model: Model = None) -> None:
     import shlex
 
     from deploy.settings import read_settings
-    from serving.cluster_config import cluster_environment
-    from serving.models_file import read_models
+    from serving.cluster.cluster_config import cluster_environment
+    from serving.models.models_file import read_models
     from serving.settings import ServingSettings
 
     set_variables(model=model)

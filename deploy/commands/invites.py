@@ -24,8 +24,8 @@ def create(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make codes. They are shown this once; only their digests are stored."""
+    from deploy.commands.durations import parse_duration_s
     from deploy.directory_access import redis_urls, with_directory
-    from deploy.durations import parse_duration_s
     from deploy.settings import LaunchSettings, read_settings
 
     expires_in_s = None if expires_in is None else parse_duration_s(expires_in)

@@ -31,7 +31,7 @@ def backup(
     from deploy.ledger_access import ledger_url
     from deploy.settings import LaunchSettings, read_settings
     from waitlist.errors import WaitlistError
-    from waitlist.ledger_backup import back_up
+    from waitlist.upkeep.ledger_backup import back_up
 
     tell = _now_and_then()
     url = ledger_url(read_settings(LaunchSettings).folders())
@@ -60,10 +60,10 @@ def restore(
     """Put FILE in the place of the stopped ledger; the one that is there is kept beside it."""
     from contextlib import ExitStack
 
+    from deploy.launcher.run_lock import hold_run_lock
     from deploy.ledger_access import in_our_words
-    from deploy.run_lock import hold_run_lock
     from deploy.settings import LaunchSettings, read_settings
-    from waitlist.ledger_restore import restore as restore_file
+    from waitlist.upkeep.ledger_restore import restore as restore_file
 
     home = read_settings(LaunchSettings).folders()
     tell = _now_and_then()
@@ -96,8 +96,8 @@ def check(
 
     from deploy.ledger_access import ledger_url, with_ledger
     from deploy.settings import LaunchSettings, read_settings
-    from waitlist.ledger import Ledger
-    from waitlist.ledger_check import Progress, check_ledger
+    from waitlist.storage.ledger import Ledger
+    from waitlist.upkeep.ledger_check import Progress, check_ledger
 
     tell = _now_and_then()
     checked: dict[str, int] = {}
@@ -130,7 +130,7 @@ def migrate() -> None:
     """
     from deploy.ledger_access import ledger_url, with_ledger
     from deploy.settings import LaunchSettings, read_settings
-    from waitlist.migrations import migrate as run_migrations
+    from waitlist.storage.migrations import migrate as run_migrations
 
     tell = _now_and_then()
     url = ledger_url(read_settings(LaunchSettings).folders())
@@ -157,10 +157,10 @@ def guard(
 
     For a ledger of your own, beside it: `floodgate up` does this for its ledger by itself.
     """
+    from deploy.launcher.ledger_disk import LedgerDisk
+    from deploy.launcher.stop_signal import StopRequested, stop_signals
     from deploy.ledger_access import ledger_url
-    from deploy.ledger_disk import LedgerDisk
     from deploy.settings import LaunchSettings, read_settings
-    from deploy.stop_signal import StopRequested, stop_signals
 
     settings = read_settings(LaunchSettings)
     disk = LedgerDisk(

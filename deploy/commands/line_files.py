@@ -20,10 +20,10 @@ def import_people(
     Fields: email, joined_at, locale, note. Started again it goes on where it stopped. Of an export,
     rows of people who left, were erased or never confirmed are passed over.
     """
+    from deploy.commands.people_files import RejectWriter, file_digest, read_rows
     from deploy.directory_access import on_waitlist
-    from deploy.people_files import RejectWriter, file_digest, read_rows
     from waitlist.directory import Directory
-    from waitlist.transfers import ImportProgress
+    from waitlist.operators.transfers import ImportProgress
 
     digest = file_digest(file)
     reject = None if rejects is None else RejectWriter(rejects).write
@@ -50,10 +50,10 @@ def export_people(
     ] = False,
 ) -> None:
     """Write every place into a file. It holds addresses: mind who can read it."""
+    from deploy.commands.people_files import PeopleWriter
     from deploy.directory_access import on_waitlist
-    from deploy.people_files import PeopleWriter
     from waitlist.directory import Directory
-    from waitlist.exports import EXPORTED_FIELDS, exported_row
+    from waitlist.operators.exports import EXPORTED_FIELDS, exported_row
 
     progress = OnceASecond()
 

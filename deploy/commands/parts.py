@@ -45,7 +45,7 @@ def serving(
     """
     from deploy import machine
     from deploy.errors import Refused
-    from deploy.phase_file import PhaseWriter
+    from deploy.launcher.phase_file import PhaseWriter
     from deploy.settings import read_settings
     from serving.errors import ServingError
     from serving.server import run

@@ -25,8 +25,8 @@ def decisions(
     """Show the last decisions with their whole arithmetic."""
     from deploy.ledger_access import ledger_url, with_ledger
     from deploy.settings import LaunchSettings, read_settings
-    from waitlist.release_record import describe
-    from waitlist.release_store import ReleaseStore
+    from waitlist.release.release_record import describe
+    from waitlist.release.release_store import ReleaseStore
 
     url = ledger_url(read_settings(LaunchSettings).folders())
     recorded = with_ledger(url, lambda ledger: ReleaseStore(ledger).newest_decisions(count))
@@ -76,9 +76,9 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Another seed plays another launch.")] = 1,
 ) -> None:
     """Play a launch with the real rule: batches, how full it gets, minutes of overload."""
-    from waitlist.launch_report import LaunchPlan, Population
-    from waitlist.launch_simulation import Launch, report_of
-    from waitlist.release_sizing import SizingPolicy
+    from waitlist.release.launch_report import LaunchPlan, Population
+    from waitlist.release.launch_simulation import Launch, report_of
+    from waitlist.release.release_sizing import SizingPolicy
 
     plan = LaunchPlan(days=days, capacity_slots=_changes(slots), people_waiting=waiting, seed=seed)
     launch = Launch(
@@ -125,8 +125,8 @@ def _change(**fields: object) -> None:
 
     from deploy.ledger_access import ledger_url, user_name, with_ledger
     from deploy.settings import LaunchSettings, read_settings
-    from waitlist.ledger import Ledger
-    from waitlist.release_store import ReleaseStore
+    from waitlist.release.release_store import ReleaseStore
+    from waitlist.storage.ledger import Ledger
 
     async def write(ledger: Ledger) -> None:
         store = ReleaseStore(ledger)

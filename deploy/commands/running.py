@@ -28,8 +28,8 @@ def up(
     """Start everything, print how to chat, and stay until Ctrl-C or `floodgate down`."""
     from rich.console import Console
 
+    from deploy.launcher.up import up as run_up
     from deploy.settings import LaunchSettings, read_settings
-    from deploy.up import up as run_up
 
     set_variables(
         model=model,
@@ -44,7 +44,7 @@ def up(
 
 def down() -> None:
     """Stop everything that `floodgate up` started, also after its launcher was killed."""
-    from deploy.down import down as run_down
+    from deploy.launcher.down import down as run_down
     from deploy.settings import LaunchSettings, read_settings
 
     home = read_settings(LaunchSettings).folders()
@@ -57,8 +57,8 @@ def status(as_json: Json = False) -> None:
     from rich.console import Console
 
     from deploy.errors import NotRunning
+    from deploy.launcher.status import print_status, read_status
     from deploy.settings import LaunchSettings, read_settings
-    from deploy.status import print_status, read_status
 
     document = read_status(read_settings(LaunchSettings).folders())
     if as_json:

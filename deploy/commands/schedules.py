@@ -23,8 +23,8 @@ def add_schedule(
     invite_life: InviteLife = "7d",
 ) -> None:
     """Let people in at a time, once or again and again."""
+    from deploy.commands.durations import parse_duration_s
     from deploy.directory_access import on_waitlist
-    from deploy.durations import parse_duration_s
 
     first, last = _moment(first_at), _moment(until) if until else None
     every_s = parse_duration_s(every) if every else 0

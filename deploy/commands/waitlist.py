@@ -58,8 +58,8 @@ def release(
     """Let people in now, the head of the line first."""
     from dataclasses import asdict
 
+    from deploy.commands.durations import parse_duration_s
     from deploy.directory_access import on_waitlist
-    from deploy.durations import parse_duration_s
 
     invite_life_s = parse_duration_s(invite_life)
     done = on_waitlist(
@@ -96,7 +96,7 @@ def close(
 
     from deploy.directory_access import on_waitlist
     from waitlist.directory import Directory
-    from waitlist.records import Batch
+    from waitlist.storage.records import Batch
 
     async def end(directory: Directory) -> Batch:
         await directory.releases.close(batch, "by an operator")
@@ -133,7 +133,7 @@ def search(
     from deploy.directory_access import on_waitlist
     from deploy.errors import Refused
     from waitlist.directory import Directory
-    from waitlist.exports import exported_row
+    from waitlist.operators.exports import exported_row
 
     async def find(directory: Directory) -> dict[str, Any]:
         entry_id, account_id = await directory.overview.find_address(email)
@@ -195,7 +195,7 @@ def show_mail(mail_id: Annotated[str, typer.Argument(help="From `mail list`.")])
     """Address and text of a mail. It holds a code or a link: deliver it, and nothing else."""
     from deploy.directory_access import on_waitlist
     from waitlist.directory import Directory
-    from waitlist.messages import Message
+    from waitlist.mail.messages import Message
 
     async def show(directory: Directory) -> tuple[str, Message]:
         await directory.overview.note("mail_shown", mail_id[:64])

@@ -15,23 +15,24 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
 from gateway.auth import Authenticator, Caller, DirectoryUnavailable, revoked_key
-from gateway.error_handlers import render_told_error
-from gateway.metrics import REDIS
-from gateway.pins import PinsUnknown
+from gateway.connection.error_handlers import render_told_error
+from gateway.engines.pins import PinsUnknown
+from gateway.limits.usage_sums import UsageLedgerUnavailable, UsageRow
+from gateway.line.slot import LineLoad
 from gateway.settings import GatewaySettings
-from gateway.slot import LineLoad
-from gateway.usage_sums import UsageLedgerUnavailable, UsageRow
-from gateway.waitlist_metrics import RELEASE_LEADER, WAITLIST_MAILS, WAITLIST_PEOPLE
-from waitlist import chores, tokens
+from gateway.telemetry.metrics import REDIS
+from gateway.telemetry.waitlist_metrics import RELEASE_LEADER, WAITLIST_MAILS, WAITLIST_PEOPLE
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import GaugeUnavailable, LedgerUnavailable, WaitlistError
-from waitlist.first_requests import FirstRequests
-from waitlist.release_controller import ReleaseController, ServingLoad
-from waitlist.revocation_feed import RevocationFeed
+from waitlist.holders.revocation_feed import RevocationFeed
+from waitlist.holders.usage import UsageHistory
+from waitlist.line.watching import WatchBoard
+from waitlist.proofs import tokens
+from waitlist.release.first_requests import FirstRequests
+from waitlist.release.release_controller import ReleaseController, ServingLoad
 from waitlist.routes import build_router
 from waitlist.settings import WaitlistSettings
-from waitlist.usage import UsageHistory
-from waitlist.watching import WatchBoard
+from waitlist.upkeep import chores
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +98,7 @@ class LedgerKeys:
 
 
 class LedgerUsage:
-    """The waitlist's usage history as `gateway.usage_sums.UsageLedger`."""
+    """The waitlist's usage history as `gateway.limits.usage_sums.UsageLedger`."""
 
     def __init__(self, history: UsageHistory, first_requests: FirstRequests) -> None:
         self._history = history
@@ -159,7 +160,7 @@ class LedgerSide:
         )
 
     async def read_pins(self) -> Mapping[str, int]:
-        """As `gateway.pins.ReadPins`."""
+        """As `gateway.engines.pins.ReadPins`."""
         try:
             return await self._directory.replica_pins.all()
         except WaitlistError as error:
@@ -234,7 +235,7 @@ async def open_ledger(settings: GatewaySettings) -> AsyncIterator[LedgerSide]:
 
 
 def _caller_address(request: Request) -> str:
-    """As gateway.client_address believes trusted proxies."""
+    """As gateway.connection.client_address believes trusted proxies."""
     return str(request.scope["state"]["client_address"])
 
 

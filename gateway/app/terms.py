@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from gateway.capacity import Capacity
-from gateway.line_terms import LineBounds
-from gateway.request_policy import PolicyBounds
+from gateway.engines.capacity import Capacity
+from gateway.line.line_terms import LineBounds
+from gateway.request.request_policy import PolicyBounds
 from gateway.settings import GatewaySettings
 from gateway.waiting import NoticeTimes
 

@@ -13,8 +13,6 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gateway import buffered_values, redis_keys
-from gateway.admission import Admission
 from gateway.app.ledger import open_ledger, tell_waitlist_errors
 from gateway.app.terms import (
     cache_salt_secret,
@@ -24,32 +22,35 @@ from gateway.app.terms import (
     tokenizer_folder,
 )
 from gateway.auth import Authenticator
-from gateway.capacity import Capacity, FlowCapacity, UpstreamCapacity
-from gateway.client_address import trusted_networks
-from gateway.collector import tame_garbage_collector
-from gateway.deadlines import Deadlines
-from gateway.draining import when_told_to_stop
-from gateway.endpoints import ENDPOINTS
-from gateway.error_handlers import (
+from gateway.connection.client_address import trusted_networks
+from gateway.connection.draining import when_told_to_stop
+from gateway.connection.error_handlers import (
     raise_on,
     render_http_exception,
     render_validation_error,
 )
+from gateway.connection.middleware import RequestLayer
+from gateway.endpoints import ENDPOINTS
+from gateway.engines.capacity import Capacity, FlowCapacity, UpstreamCapacity
+from gateway.engines.deadlines import Deadlines
+from gateway.engines.pins import tell_pins
+from gateway.engines.routing import Routing
+from gateway.engines.upstream import Upstream
+from gateway.flow import redis_keys
+from gateway.flow.redis_channel import FlowChannel
+from gateway.flow.redis_client import FlowRedis
 from gateway.gate import Gate
-from gateway.limits import Limits
-from gateway.middleware import RequestLayer
+from gateway.limits.flow_limits import Limits
+from gateway.limits.plans import Plans
+from gateway.limits.token_count import TokenCounter
+from gateway.line.admission import Admission
 from gateway.openapi import document_engine_endpoints
-from gateway.pins import tell_pins
-from gateway.plans import Plans
 from gateway.readiness import Readiness
-from gateway.redis_channel import FlowChannel
-from gateway.redis_client import FlowRedis
 from gateway.routes import models, operations, queue
 from gateway.routes.engine import EngineEndpoint
-from gateway.routing import Routing
 from gateway.settings import GatewaySettings
-from gateway.token_count import TokenCounter
-from gateway.upstream import Upstream
+from gateway.telemetry import buffered_values
+from gateway.telemetry.collector import tame_garbage_collector
 from gateway.waiting import LineEntrance
 
 

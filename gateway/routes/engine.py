@@ -7,21 +7,21 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.answer_times import AnswerTimes
+from gateway.answer.answer_times import AnswerTimes
+from gateway.answer.relay import Relay
 from gateway.auth import Caller
 from gateway.endpoints import Endpoint
+from gateway.engines.pools import Pool
 from gateway.errors import NotFound, RateLimited
 from gateway.exchange import Exchange, Work
 from gateway.gate import Gate
-from gateway.line_metrics import REFUSED
-from gateway.metrics import labelled
-from gateway.plans import Plan
-from gateway.pools import Pool
-from gateway.prefix_affinity import conversation_digest
-from gateway.relay import Relay
-from gateway.request_body import ClientWatch, read_body
-from gateway.request_policy import RequestView, cache_salt
-from gateway.reservation import Reservation
+from gateway.limits.plans import Plan
+from gateway.limits.reservation import Reservation
+from gateway.line.prefix_affinity import conversation_digest
+from gateway.request.request_body import ClientWatch, read_body
+from gateway.request.request_policy import RequestView, cache_salt
+from gateway.telemetry.line_metrics import REFUSED
+from gateway.telemetry.metrics import labelled
 
 # Turns the notices of a waiting caller's place off for one request.
 _NOTICES_HEADER = b"x-floodgate-notices"

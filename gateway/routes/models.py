@@ -7,11 +7,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from gateway.auth import Authenticator, Caller
-from gateway.capacity import Capacity
+from gateway.engines.capacity import Capacity
+from gateway.engines.pools import Pool
+from gateway.engines.routing import Routing
 from gateway.errors import NotFound, Unavailable
-from gateway.plans import Plans
-from gateway.pools import Pool
-from gateway.routing import Routing
+from gateway.limits.plans import Plans
 
 
 def build_router(

@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from gateway import metrics
-from gateway.client_address import Network, is_forwarded
+from gateway.connection.client_address import Network, is_forwarded
 from gateway.errors import AuthenticationFailed
 from gateway.readiness import Readiness
+from gateway.telemetry import metrics
 
 
 def build_router(

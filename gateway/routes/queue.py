@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
-from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller
 from gateway.errors import FlowUnavailable, Unavailable, retry_headers
-from gateway.line_terms import AccountView
-from gateway.ticket import Place
+from gateway.line.admission import Admission
+from gateway.line.line_terms import AccountView
+from gateway.line.ticket import Place
 
 
 def build_router(authenticator: Authenticator, admission: Admission) -> APIRouter:

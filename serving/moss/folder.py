@@ -17,7 +17,8 @@ from typing import Any, Final
 from tokenizers import Tokenizer
 
 from serving.errors import ModelUnusable
-from serving.model_folder import read_config
+from serving.models.model_folder import read_config
+from serving.models.weight_files import weight_dtype, weight_files, weight_indices
 from serving.moss.tokenizer import (
     ANSWER_END,
     CONTROL_TOKENS,
@@ -25,7 +26,6 @@ from serving.moss.tokenizer import (
     build_tokenizer,
     parse_merges,
 )
-from serving.weight_files import weight_dtype, weight_files, weight_indices
 
 CHAT_TEMPLATE: Final = Path(__file__).with_name("chat_template.jinja")
 # What the published config says of its own code and tokenizer, and of a precision that is wrong.

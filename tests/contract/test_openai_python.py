@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from tests.running_floodgate import MODEL, RunningFloodgate
-from waitlist.tokens import new_api_key
+from waitlist.proofs.tokens import new_api_key
 
 pytestmark = [pytest.mark.contract, pytest.mark.timeout(180)]
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from gateway.replica_record import parse_model, parse_record
-from serving.record import (
+from gateway.engines.replica_record import parse_model, parse_record
+from serving.flow.record import (
     EngineLoad,
     ReplicaFacts,
     ReplicaState,
@@ -92,8 +92,8 @@ def test_a_running_replica_without_an_address_is_not_believed() -> None:
 
 
 def test_both_sides_name_the_same_keys() -> None:
-    from gateway import redis_keys as read
-    from serving import redis_keys as written
+    from gateway.flow import redis_keys as read
+    from serving.flow import redis_keys as written
 
     assert written.MODELS == read.MODELS
     assert written.model_record("m") == read.model_record("m")
@@ -103,7 +103,7 @@ def test_both_sides_name_the_same_keys() -> None:
 
 
 def test_the_waitlist_and_the_gateway_name_the_same_revocations() -> None:
-    from gateway import redis_keys as read
-    from waitlist import redis_keys as written
+    from gateway.flow import redis_keys as read
+    from waitlist.storage import redis_keys as written
 
     assert written.revoked_keys("acct_1") == read.revoked_keys("acct_1")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from deploy import model
 from deploy.home import Home
-from deploy.stop_signal import StopSignal
-from gateway.token_count import TokenCounter
+from deploy.launcher import model
+from deploy.launcher.stop_signal import StopSignal
+from gateway.limits.token_count import TokenCounter
 from tests.running_floodgate import shared_cache
 
 pytestmark = [pytest.mark.contract, pytest.mark.timeout(300)]
@@ -25,7 +25,7 @@ _PIECES = (
 
 @dataclass(frozen=True)
 class Conversation:
-    """As gateway.request_policy views it."""
+    """As gateway.request.request_policy views it."""
 
     messages: list[dict[str, str]]
     model: str = model.NAME

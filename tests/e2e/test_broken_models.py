@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import marked_processes
+from deploy.launcher import marked_processes
 from tests.running_floodgate import MODEL, RunningFloodgate, shared_cache
 from tests.running_floodgate import floodgate as floodgate_command
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from gateway.replica_record import Replica
+from gateway.engines.replica_record import Replica
 from tests.gateway_process import GatewayProcess
 from tests.ray_cluster import RayCluster
 from tests.redis_server import RedisServer

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.replica_record import Replica
+from gateway.engines.replica_record import Replica
 from tests.plans_file import write_plans
 from tests.running_floodgate import MODEL, RunningFloodgate
 

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from serving.accelerator import gpu_count
+from serving.hardware.accelerator import gpu_count
 from tests.plans_file import write_plans
 from tests.running_floodgate import MODEL, RunningFloodgate
 

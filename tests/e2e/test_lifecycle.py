@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from deploy import marked_processes
+from deploy.launcher import marked_processes
 from tests.gateway_process import free_port
 from tests.running_floodgate import RunningFloodgate
 from tests.running_floodgate import floodgate as floodgate_command

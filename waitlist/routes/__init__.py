@@ -3,10 +3,10 @@
 from fastapi import APIRouter
 
 from waitlist.directory import Directory
+from waitlist.line.watching import WatchBoard
 from waitlist.routes import accounts, admin, invites, line
 from waitlist.routes.admin_scaling import KnownModels
 from waitlist.routes.credentials import CallerAddress, socket_address
-from waitlist.watching import WatchBoard
 
 
 def build_router(

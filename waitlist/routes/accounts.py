@@ -9,11 +9,11 @@ from pydantic import BaseModel, Field
 
 from waitlist.directory import Directory
 from waitlist.errors import NotFound
-from waitlist.keys import NAME_CHARS_MAX, OVERLAP_S_MAX
-from waitlist.records import OwnKey
+from waitlist.holders.keys import NAME_CHARS_MAX, OVERLAP_S_MAX
+from waitlist.holders.usage import DAYS_KEPT, DayUsage
 from waitlist.routes.bounded_route import BoundedRoute, StrictBody
 from waitlist.routes.credentials import account_key
-from waitlist.usage import DAYS_KEPT, DayUsage
+from waitlist.storage.records import OwnKey
 
 Name = Annotated[
     str, Field(max_length=NAME_CHARS_MAX, description="For your own records.", examples=["ci"])

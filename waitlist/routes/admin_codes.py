@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request, Response
 
 from waitlist.directory import PLAN_DEFAULT, Directory
 from waitlist.errors import RequestMalformed
-from waitlist.records import Invite
 from waitlist.routes.admin_line import Seconds
 from waitlist.routes.bounded_route import StrictBody
 from waitlist.routes.credentials import operator
+from waitlist.storage.records import Invite
 
 
 class CampaignBody(StrictBody):

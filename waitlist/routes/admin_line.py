@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from waitlist.directory import PLAN_DEFAULT, Directory
-from waitlist.release_store import DECISIONS_SHOWN_MAX
-from waitlist.releases import INVITE_LIFE_S_DEFAULT
+from waitlist.release.release_store import DECISIONS_SHOWN_MAX
+from waitlist.release.releases import INVITE_LIFE_S_DEFAULT
 from waitlist.routes.bounded_route import StrictBody
 from waitlist.routes.credentials import operator
 

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from waitlist.addresses import EMAIL_CHARS_MAX
 from waitlist.directory import Directory
 from waitlist.errors import NotFound, PlaceGone
-from waitlist.exports import exported_row
+from waitlist.operators.exports import exported_row
+from waitlist.proofs.addresses import EMAIL_CHARS_MAX
 from waitlist.routes.bounded_route import StrictBody
 from waitlist.routes.credentials import operator
 

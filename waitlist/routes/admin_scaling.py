@@ -8,7 +8,7 @@ from pydantic import Field
 
 from waitlist.directory import Directory
 from waitlist.errors import NotFound
-from waitlist.replica_pins import REPLICAS_MAX
+from waitlist.operators.replica_pins import REPLICAS_MAX
 from waitlist.routes.bounded_route import StrictBody
 from waitlist.routes.credentials import operator
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from fastapi import Request
 
-from waitlist.admins import Role
 from waitlist.directory import Directory
 from waitlist.errors import AdminKeyInvalid, KeyMissing, TicketInvalid
-from waitlist.records import KeyRecord
-from waitlist.tickets import Ticket
+from waitlist.operators.admins import Role
+from waitlist.proofs.tickets import Ticket
+from waitlist.storage.records import KeyRecord
 
 CallerAddress = Callable[[Request], str]
 

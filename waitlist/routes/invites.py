@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, Field
 
-from waitlist import tokens
-from waitlist.addresses import EMAIL_CHARS_MAX
 from waitlist.directory import Directory
 from waitlist.errors import NotFound, RequestMalformed
+from waitlist.proofs import tokens
+from waitlist.proofs.addresses import EMAIL_CHARS_MAX
+from waitlist.proofs.tokens import CODE_CHARS_MAX
 from waitlist.routes.bounded_route import BoundedRoute, StrictBody
 from waitlist.routes.credentials import CallerAddress, account_key
 from waitlist.terms import IDEMPOTENCY_KEY_CHARS_MAX
-from waitlist.tokens import CODE_CHARS_MAX
 
 Code = Annotated[
     str,

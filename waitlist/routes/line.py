@@ -6,18 +6,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, Field
 
-from waitlist.addresses import EMAIL_CHARS_MAX
 from waitlist.directory import Directory
 from waitlist.errors import ProofInvalid, WatchersFull
-from waitlist.join_request import JOIN_KEY_CHARS_MIN, JoinRequest
-from waitlist.proof_of_work import PROOF_CHARS_MAX, SolvedProof
+from waitlist.line.join_request import JOIN_KEY_CHARS_MIN, JoinRequest
+from waitlist.line.standing import PublicState, Standing, public_state
+from waitlist.line.watching import WatchBoard
+from waitlist.proofs.addresses import EMAIL_CHARS_MAX
+from waitlist.proofs.proof_of_work import PROOF_CHARS_MAX, SolvedProof
+from waitlist.proofs.tickets import TICKET_CHARS_MAX
 from waitlist.routes.bounded_route import BoundedRoute, StrictBody
 from waitlist.routes.credentials import CallerAddress, ticket_of
 from waitlist.routes.status_stream import StatusStream
-from waitlist.standing import PublicState, Standing, public_state
 from waitlist.terms import IDEMPOTENCY_KEY_CHARS_MAX, NOTE_CHARS_MAX
-from waitlist.tickets import TICKET_CHARS_MAX
-from waitlist.watching import WatchBoard
 
 TicketText = Annotated[str, Field(min_length=1, max_length=TICKET_CHARS_MAX)]
 

@@ -8,8 +8,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from waitlist.standing import FINAL_STATES, Standing
-from waitlist.watching import WatchBoard
+from waitlist.line.standing import FINAL_STATES, Standing
+from waitlist.line.watching import WatchBoard
 
 # Proxies cut a silent connection after 30 to 60 s.
 _HEARTBEAT_S = 15.0

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from deploy import marked_processes
+from deploy.launcher import marked_processes
 from tests.gateway_process import free_port
 from tests.running_floodgate import RunningFloodgate, floodgate
 
@@ -50,7 +50,9 @@ def pid_of(running: RunningFloodgate, name: str) -> int:
 
 def watchdog(running: RunningFloodgate) -> psutil.Process:
     (found,) = (
-        child for child in running.launcher.children() if "deploy.watchdog" in child.cmdline()
+        child
+        for child in running.launcher.children()
+        if "deploy.launcher.watchdog" in child.cmdline()
     )
     return found
 
@@ -163,7 +165,7 @@ async def test_killed_watchdog_is_replaced(light: RunningFloodgate) -> None:
     await until(lambda: not lives(killed))
     await until(
         lambda: any(
-            lives(child) and "deploy.watchdog" in child.cmdline()
+            lives(child) and "deploy.launcher.watchdog" in child.cmdline()
             for child in light.launcher.children()
         )
     )

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from deploy.people_files import read_people
+from deploy.commands.people_files import read_people
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import CodeRevoked
-from waitlist.join_request import JoinRequest
+from waitlist.line.join_request import JoinRequest
 from waitlist.settings import WaitlistSettings
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.redis_client import FlowRedis
+from gateway.flow.redis_client import FlowRedis
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer

@@ -9,8 +9,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from serving.publisher import ModelStore, Publisher, RecordStore
-from serving.record import EngineLoad, ReplicaFacts, model_record_json, record_json
+from serving.flow.publisher import ModelStore, Publisher, RecordStore
+from serving.flow.record import EngineLoad, ReplicaFacts, model_record_json, record_json
 from tests.gateway_callers import caller, until_waiting
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans

@@ -1,6 +1,7 @@
 """What connections leave behind: nothing that waits for the garbage collector.
 
-It comes seldom (gateway/collector.py), so a cycle in each connection would be megabytes in a spike.
+It comes seldom (gateway/telemetry/collector.py), so a cycle in each connection would be megabytes
+in a spike.
 """
 
 import asyncio
@@ -12,8 +13,8 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
-from gateway.bounded_protocol import BoundedProtocol, bounded
-from gateway.request_body import ClientWatch
+from gateway.connection.bounded_protocol import BoundedProtocol, bounded
+from gateway.request.request_body import ClientWatch
 from tests.bounded_server import serving
 
 pytestmark = pytest.mark.integration

@@ -13,7 +13,7 @@ from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
-from waitlist.tokens import new_api_key
+from waitlist.proofs.tokens import new_api_key
 
 pytestmark = pytest.mark.integration
 

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from gateway.request_policy import FIELDS
+from gateway.request.request_policy import FIELDS
 from tests.gateway_process import GatewayProcess
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
 from waitlist.directory import Directory

@@ -11,8 +11,8 @@ import pytest
 import redis.asyncio as redis
 from aiohttp import web
 
-from gateway import redis_keys
 from gateway.errors import FileUnusable
+from gateway.flow import redis_keys
 from gateway.server import run
 from gateway.settings import GatewaySettings
 from tests.gateway_callers import caller, day_tokens, until_day_tokens

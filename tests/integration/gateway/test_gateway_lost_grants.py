@@ -11,11 +11,11 @@ import pytest
 import redis.asyncio as redis
 from aiohttp import web
 
-from gateway import redis_keys
-from gateway.line_terms import LineBounds
-from gateway.pool_line import PoolLine
-from gateway.redis_client import FlowRedis
-from gateway.replica_record import Replica
+from gateway.engines.replica_record import Replica
+from gateway.flow import redis_keys
+from gateway.flow.redis_client import FlowRedis
+from gateway.line.line_terms import LineBounds
+from gateway.line.pool_line import PoolLine
 from tests.gateway_callers import caller, until_waiting
 from tests.gateway_process import GatewayProcess
 from tests.published_replicas import PublishedReplicas

@@ -12,12 +12,12 @@ from tests.gateway_process import GatewayProcess
 from tests.integration.gateway.test_gateway_waitlist import SECRET
 from tests.integration.gateway.test_gateway_waitlist import operators as operators
 from tests.redis_server import RedisServer
-from waitlist import redis_keys
 from waitlist.directory import Directory
-from waitlist.ledger import _SHAS, Ledger
-from waitlist.ledger_check import check_ledger
-from waitlist.release_record import ReleaseControl
-from waitlist.release_store import ReleaseStore
+from waitlist.release.release_record import ReleaseControl
+from waitlist.release.release_store import ReleaseStore
+from waitlist.storage import redis_keys
+from waitlist.storage.ledger import _SHAS, Ledger
+from waitlist.upkeep.ledger_check import check_ledger
 
 pytestmark = pytest.mark.integration
 

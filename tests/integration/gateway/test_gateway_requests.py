@@ -15,7 +15,7 @@ from tests.plans_file import write_plans
 from tests.running_floodgate import floodgate
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
 from waitlist.directory import Directory
-from waitlist.tokens import new_api_key
+from waitlist.proofs.tokens import new_api_key
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis.asyncio as redis
 
-from gateway.lua_scripts import read_scripts
+from gateway.flow.lua_scripts import read_scripts
 from tests.gateway_process import GatewayProcess
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, ScriptedEngine

@@ -16,9 +16,9 @@ from tests.mail_server import MailServer
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL
 from waitlist.directory import Directory, open_directory
-from waitlist.ledger import Ledger
-from waitlist.release_store import ReleaseStore
+from waitlist.release.release_store import ReleaseStore
 from waitlist.settings import WaitlistSettings
+from waitlist.storage.ledger import Ledger
 
 pytestmark = pytest.mark.integration
 

@@ -25,10 +25,10 @@ from tests.integration.gateway.test_gateway_waitlist import SECRET
 from tests.integration.gateway.test_gateway_waitlist import operators as operators
 from tests.integration.waitlist.conftest import LedgerState
 from tests.redis_server import RedisServer
-from waitlist import redis_keys
 from waitlist.directory import Directory
-from waitlist.ledger import Ledger
-from waitlist.ledger_check import check_ledger
+from waitlist.storage import redis_keys
+from waitlist.storage.ledger import Ledger
+from waitlist.upkeep.ledger_check import check_ledger
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from aiohttp import web
 
-from gateway.bounded_protocol import LINGER_S
+from gateway.connection.bounded_protocol import LINGER_S
 from tests.gateway_callers import Listening, caller, load_by_worker, until_arrived
 from tests.gateway_process import GatewayProcess
 from tests.redis_server import RedisServer

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import redis
 
-from gateway import redis_keys
-from gateway.replica_record import parse_record
+from gateway.engines.replica_record import parse_record
+from gateway.flow import redis_keys
 from loadtests.errors import MeasurementError
-from loadtests.simulator_process import SimulatorProcess
+from loadtests.stack.simulator_process import SimulatorProcess
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration

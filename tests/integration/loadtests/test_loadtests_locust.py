@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from loadtests.accounts import Account
-from loadtests.chat_record import ChatRecord
+from loadtests.crowd.chat_record import ChatRecord
+from loadtests.crowd.locust_run import run_locust
 from loadtests.errors import ProcessFailedError
-from loadtests.locust_run import run_locust
-from loadtests.simulator_process import SimulatorProcess
+from loadtests.stack.simulator_process import SimulatorProcess
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.report import Recorder
+from loadtests.results.report import Recorder
 from loadtests.spike import SpikePlan, run_spike, spike_stack
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 from redis import Redis
 
-from serving.publisher import Publisher, RecordStore
+from serving.flow.publisher import Publisher, RecordStore
 from tests.redis_server import RedisServer
 
 MakePublisher = Callable[[str, Callable[[], str | None]], Publisher]

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
 # Ray makes a GPU's engine configuration in a process of its own: this one sees none made.
 SCRIPT = """
 import asyncio
-from serving import ray_internals
+from serving.engine import ray_internals
 
 class Elsewhere:
     @classmethod

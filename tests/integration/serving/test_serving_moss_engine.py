@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from serving.model_folder import check_model, engine_folder
+from serving.models.model_folder import check_model
+from serving.ready_model import engine_folder
 from tests.moss_checkpoint import SMALL, WIDE, Layout, write_checkpoint
 from tests.moss_engine import MossEngine
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serving.model_folder import engine_folder
+from serving.ready_model import engine_folder
 from tests.moss_checkpoint import SMALL, published_config, write_tokenizer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]

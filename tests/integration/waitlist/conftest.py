@@ -10,10 +10,10 @@ import redis
 from tests.mail_server import MailServer
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory, open_directory
-from waitlist.join_request import JoinRequest
-from waitlist.ledger import Ledger
-from waitlist.records import Joined
+from waitlist.line.join_request import JoinRequest
 from waitlist.settings import WaitlistSettings
+from waitlist.storage.ledger import Ledger
+from waitlist.storage.records import Joined
 
 TAG = "fg:{ledger}:"
 # Where a deadline is not the subject: busy machines have kept a test from running for 8 s.

@@ -11,9 +11,9 @@ from fastapi.routing import APIRoute
 
 from tests.integration.waitlist.conftest import join
 from tests.integration.waitlist.test_waitlist_line_routes import app_of, bearer
-from waitlist.admins import ROLES
 from waitlist.directory import Directory
-from waitlist.tokens import new_admin_key
+from waitlist.operators.admins import ROLES
+from waitlist.proofs.tokens import new_admin_key
 
 pytestmark = pytest.mark.integration
 
@@ -120,7 +120,7 @@ async def test_release_and_what_is_seen_of_it(
 async def test_large_release_is_left_to_the_gateways_rounds(
     client: httpx.AsyncClient, line: Directory, keys: dict[str, dict[str, str]]
 ) -> None:
-    from waitlist.chores import work_on_line
+    from waitlist.upkeep.chores import work_on_line
 
     await join(line, "ada@example.com")
     order = {"count": 10_001}

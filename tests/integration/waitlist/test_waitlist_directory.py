@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import redis
 
-from waitlist import tokens
 from waitlist.directory import INVITE_LIFE_S_MAX, INVITES_MAX, Directory
 from waitlist.errors import (
     CodeExpired,
@@ -20,6 +19,7 @@ from waitlist.errors import (
     RequestMalformed,
     WaitlistError,
 )
+from waitlist.proofs import tokens
 
 pytestmark = pytest.mark.integration
 

@@ -12,8 +12,8 @@ import redis
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import CodeUsed, LedgerIncompatible, LedgerUnavailable
-from waitlist.records import Invite, Redemption
-from waitlist.revocation_feed import RevocationFeed
+from waitlist.holders.revocation_feed import RevocationFeed
+from waitlist.storage.records import Invite, Redemption
 
 pytestmark = pytest.mark.integration
 

@@ -13,9 +13,9 @@ from tests.integration.waitlist.test_waitlist_line_routes import Client, bearer,
 from tests.integration.waitlist.test_waitlist_line_routes import client as client
 from tests.integration.waitlist.test_waitlist_line_routes import connect as connect
 from tests.redis_server import RedisServer
-from waitlist.acting_ledger import ActingLedger
 from waitlist.directory import Directory, open_directory
-from waitlist.revocations import Tombstones
+from waitlist.holders.revocations import Tombstones
+from waitlist.storage.acting_ledger import ActingLedger
 
 pytestmark = pytest.mark.integration
 

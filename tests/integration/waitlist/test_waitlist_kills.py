@@ -11,8 +11,8 @@ import pytest
 
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory, open_directory
-from waitlist.ledger import Ledger
-from waitlist.ledger_check import check_ledger
+from waitlist.storage.ledger import Ledger
+from waitlist.upkeep.ledger_check import check_ledger
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,7 @@ from tests.integration.waitlist.conftest import DEADLINE_S, line_settings
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import LedgerUnavailable
-from waitlist.join_request import JoinRequest
+from waitlist.line.join_request import JoinRequest
 
 pytestmark = pytest.mark.integration
 

@@ -8,9 +8,9 @@ import pytest
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory
 from waitlist.errors import LedgerIncompatible, LedgerMigrationRefused, LedgerUnavailable
-from waitlist.ledger import Ledger
-from waitlist.ledger_check import check_ledger
-from waitlist.migrations import MIGRATIONS, Migration, migrate
+from waitlist.storage.ledger import Ledger
+from waitlist.storage.migrations import MIGRATIONS, Migration, migrate
+from waitlist.upkeep.ledger_check import check_ledger
 
 pytestmark = pytest.mark.integration
 

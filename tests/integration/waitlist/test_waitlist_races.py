@@ -11,7 +11,7 @@ import pytest
 from tests.redis_server import RedisServer
 from waitlist.directory import Directory, open_directory
 from waitlist.errors import WaitlistError
-from waitlist.records import Redemption
+from waitlist.storage.records import Redemption
 
 pytestmark = pytest.mark.integration
 

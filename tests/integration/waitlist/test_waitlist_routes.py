@@ -10,9 +10,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from tests.redis_server import RedisServer
-from waitlist import tokens
 from waitlist.directory import Directory
 from waitlist.errors import WaitlistError
+from waitlist.proofs import tokens
 from waitlist.routes import build_router
 
 pytestmark = pytest.mark.integration

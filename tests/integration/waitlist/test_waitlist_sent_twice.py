@@ -16,13 +16,13 @@ from tests.integration.waitlist.conftest import (
     line_settings,
 )
 from tests.redis_server import RedisServer
-from waitlist import tokens
-from waitlist.acting_ledger import ActingLedger
-from waitlist.chores import work_on_line
 from waitlist.directory import Directory
 from waitlist.errors import CodeUsed, EmailHasAccount
-from waitlist.ledger import _SCRIPTS
-from waitlist.revocations import Tombstones
+from waitlist.holders.revocations import Tombstones
+from waitlist.proofs import tokens
+from waitlist.storage.acting_ledger import ActingLedger
+from waitlist.storage.ledger import _SCRIPTS
+from waitlist.upkeep.chores import work_on_line
 
 pytestmark = pytest.mark.integration
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from deploy import run_plan
 from deploy.errors import MachineTooSmall
+from deploy.launcher import run_plan
+from deploy.launcher.run_plan import check_engine_memory
 from deploy.machine import GIB
-from deploy.run_plan import check_engine_memory
 from serving.settings import ServingSettings
 
 

@@ -7,8 +7,8 @@ from dotenv import dotenv_values
 
 from deploy.settings import LaunchSettings
 from gateway.settings import GatewaySettings
-from serving.cluster_config import cluster_config
-from serving.engine_config import engine_arguments, placement_bundles
+from serving.cluster.cluster_config import cluster_config
+from serving.engine.engine_config import engine_arguments, placement_bundles
 from serving.settings import ServingSettings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy import model
 from deploy.errors import ModelFailed
 from deploy.home import Home
-from deploy.stop_signal import StopSignal
+from deploy.launcher import model
+from deploy.launcher.stop_signal import StopSignal
 
 
 @pytest.fixture

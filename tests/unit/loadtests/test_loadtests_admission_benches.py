@@ -3,12 +3,12 @@
 import pytest
 
 from loadtests.accounts import Account
-from loadtests.chat_record import ChatRecord
+from loadtests.benches.hang_up_bench import STATES, hang_up_table
+from loadtests.benches.line_bench import bucket_percentile, line_table
+from loadtests.benches.overload_bench import WEIGHTS, share_figures, shares_table
+from loadtests.crowd.chat_record import ChatRecord
 from loadtests.errors import MeasurementError
-from loadtests.hang_up_bench import STATES, hang_up_table
-from loadtests.line_bench import bucket_percentile, line_table
-from loadtests.overload_bench import WEIGHTS, share_figures, shares_table
-from loadtests.stack import samples_of
+from loadtests.stack.whole_stack import samples_of
 
 
 def served(account: str, plan: str, sent_at_s: float, tokens: int) -> ChatRecord:

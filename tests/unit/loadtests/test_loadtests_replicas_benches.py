@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from loadtests.benches.replica_costs import RestCost, Use, request_cost, rest_cost
+from loadtests.benches.replicas_bench import ReplicasPlan
+from loadtests.benches.replicas_tables import cost_table, numbers, ratio_table, replicas_tables
+from loadtests.benches.scaling_bench import scaling_table
 from loadtests.errors import MeasurementError
-from loadtests.replica_costs import RestCost, Use, request_cost, rest_cost
-from loadtests.replicas_bench import ReplicasPlan
-from loadtests.replicas_tables import cost_table, numbers, ratio_table, replicas_tables
-from loadtests.scaling_bench import scaling_table
 
 AT_START = Use(100.0, 1.0, 0.5, 50, 40, 1_000, 0)
 REST = RestCost(

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import engine_tables, gateway_tables
-from loadtests.machine import Machine
-from loadtests.report import Recorder
+from loadtests.benches import engine_tables, gateway_tables
+from loadtests.probes.machine import Machine
+from loadtests.results.report import Recorder
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from serving.errors import ModelUnusable
-from serving.model_folder import check_model, engine_folder
+from serving.models.model_folder import check_model
 from serving.moss.folder import prepare_folder
+from serving.ready_model import engine_folder
 from tests.moss_checkpoint import SMALL, published_config, write_tokenizer
 
 TORCH_FILE = ("archive/data.pkl", b"\x80\x02ctorch\nHalfStorage\nq\x01.")

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
+from waitlist.mail.smtp import SmtpMailer
 from waitlist.settings import WaitlistSettings
-from waitlist.smtp import SmtpMailer
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""The replicas behind the line: which there are, by which name, and HTTP to them."""

@@ -1,0 +1,166 @@
+"""Watches what can serve: replica records on the flow Redis, or one upstream server.
+
+Both watchers keep a PoolView that requests read without waiting, and remember whether the engine
+has answered since this worker started.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import structlog
+
+from gateway.engines.pools import Pool, PoolState, PoolView
+from gateway.engines.replica_record import Replica, parse_model, parse_record
+from gateway.engines.upstream import Upstream
+from gateway.errors import EngineUnreachable, FlowUnavailable
+from gateway.flow import redis_keys
+from gateway.flow.redis_client import FlowRedis
+
+log = structlog.get_logger(__name__)
+
+REFRESH_S = 1.0
+# A model whose serving is gone stays known for ten minutes: callers get 503, not 404.
+_MODEL_REMEMBERED_MS = 600_000
+# A restarted flow Redis is empty until the replicas' next records, a second later; until then the
+# last view holds. Five seconds is the records' own TTL.
+_EMPTY_FLOW_GRACE_S = 5.0
+# Beyond a record's own five seconds: a replica that is starved of its processor for so long
+# answers nobody either. A process that ends closes its connections, which tells sooner.
+_SILENT_S_MAX = 15.0
+
+
+class Capacity(Protocol):
+    """A watcher of what can serve."""
+
+    view: PoolView
+    engine_answered: bool
+
+    async def watch(self) -> None:
+        """Refreshes the view until cancelled."""
+
+
+class FlowCapacity:
+    """The records that Floodgate's own replicas publish once a second."""
+
+    def __init__(self, flow: FlowRedis, upstream: Upstream, *, clock: Callable[[], float]) -> None:
+        self._flow = flow
+        self._upstream = upstream
+        self._clock = clock
+        self._last_filled_at = clock()
+        self._seen_at: dict[str, float] = {}  # replica's address -> when it was last published
+        self.view = PoolView()
+        self.engine_answered = False
+
+    async def watch(self) -> None:
+        while True:
+            try:
+                await self.refresh()
+            except FlowUnavailable as error:
+                # The last view holds: the engines are most likely still there.
+                log.warning("capacity_unreadable", error=str(error))
+            await asyncio.sleep(REFRESH_S)
+
+    async def refresh(self) -> None:
+        """One look at the flow Redis.
+
+        Raises:
+            FlowUnavailable: it did not answer; the view is as before.
+        """
+        models: list[str] = await self._flow.run(
+            "read_models", (redis_keys.MODELS,), (_MODEL_REMEMBERED_MS,)
+        )
+        by_model = {model: await self._pool_of(model) for model in models}
+        now = self._clock()
+        if by_model:
+            self._last_filled_at = now
+        elif now - self._last_filled_at < _EMPTY_FLOW_GRACE_S:
+            return
+        self.view = PoolView.of(by_model)
+        self._give_up_silent(now)
+        if not self.engine_answered:
+            await self._probe()
+
+    def _give_up_silent(self, now: float) -> None:
+        """Ends what waits for replicas that have fallen silent: their machine is gone, or hangs."""
+        urls = [replica.url for pool in self.view.pools() for replica in pool.replicas]
+        self._seen_at |= dict.fromkeys(filter(None, urls), now)
+        for url in [url for url, at in self._seen_at.items() if now - at > _SILENT_S_MAX]:
+            del self._seen_at[url]
+            self._upstream.give_up(url)
+
+    async def _pool_of(self, model: str) -> Pool:
+        own, *texts = await self._flow.run(
+            "read_replicas",
+            (redis_keys.replica_index(model), redis_keys.model_record(model)),
+            (redis_keys.replica_record_prefix(model),),
+        )
+        replicas = tuple(replica for text in texts if (replica := parse_record(text)) is not None)
+        keeper, before = parse_model(own), self.view.by_model.get(model)
+        if keeper is not None:
+            adapters = keeper.adapters
+        else:  # a model whose serving is dead stays known for a while, and its adapters with it
+            adapters = before.adapters if before else frozenset()
+        return Pool(model, replicas, keeper, adapters)
+
+    async def _probe(self) -> None:
+        for pool in self.view.pools():
+            if pool.state is PoolState.SCALED_TO_ZERO:
+                self.engine_answered = True  # asleep, as it should: callers wait in line
+                return
+            for replica in pool.running:
+                try:
+                    await self._upstream.list_models(replica.url)
+                except EngineUnreachable as error:
+                    log.warning("replica_unreachable", replica=replica.replica_id, error=str(error))
+                else:
+                    self.engine_answered = True
+                    return
+
+
+class UpstreamCapacity:
+    """One OpenAI-compatible server with a fixed number of slots."""
+
+    # Its list of models is both the probe and the news; five seconds keep it cheap.
+    _REFRESH_S = 5.0
+    # A busy machine may starve one probe; requests find out by themselves when it is really gone.
+    _SILENT_PROBES_MAX = 3
+
+    def __init__(self, upstream: Upstream, *, url: str, slots: int) -> None:
+        self._upstream = upstream
+        self._url = url
+        self._slots = slots
+        # Gateways in front of one server share its line, also when they share flow with others.
+        self._pool = "upstream@" + urlsplit(url).netloc
+        self._silent_probes = 0
+        self.view = PoolView()
+        self.engine_answered = False
+
+    async def watch(self) -> None:
+        while True:
+            await self.refresh()
+            well = self.engine_answered and not self._silent_probes
+            await asyncio.sleep(self._REFRESH_S if well else REFRESH_S)
+
+    async def refresh(self) -> None:
+        """Asks the server for its models; when it stays silent they remain, without slots."""
+        try:
+            models = await self._upstream.list_models(self._url)
+        except EngineUnreachable as error:
+            self._silent_probes += 1
+            log.warning("upstream_unreachable", url=self._url, error=str(error))
+            if self._silent_probes >= self._SILENT_PROBES_MAX:
+                self.view = PoolView({model: Pool(self._pool) for model in self.view.by_model})
+            return
+        self._silent_probes = 0
+        self.engine_answered = True
+        replica = Replica(
+            model="upstream",
+            replica_id="upstream",
+            url=self._url,
+            state="running",
+            slots=self._slots,
+        )
+        pool = Pool(self._pool, (replica,))
+        self.view = PoolView(dict.fromkeys(models, pool))

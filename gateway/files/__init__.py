@@ -1,0 +1,1 @@
+"""Files of the operator's, read again as they change."""

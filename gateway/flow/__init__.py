@@ -1,0 +1,1 @@
+"""The flow Redis: scripts in batches with deadlines, every key name, the Lua."""

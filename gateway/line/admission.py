@@ -1,0 +1,250 @@
+"""Lets requests into the engine: a slot on a replica of the model, a place in line, or a refusal.
+
+One loop a second serves every line of this worker: heartbeat, places for those who want to hear of
+theirs (one call for all of them), and the end of waits that lasted too long.
+"""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from gateway.engines.capacity import Capacity
+from gateway.engines.pools import Pool, PoolState
+from gateway.engines.replica_record import Replica
+from gateway.errors import (
+    ApiError,
+    Draining,
+    FlowUnavailable,
+    QueueTimeout,
+    Unavailable,
+    retry_headers,
+)
+from gateway.flow import redis_keys
+from gateway.flow.redis_channel import FlowChannel
+from gateway.flow.redis_client import FlowRedis
+from gateway.line.engine_looks import EngineLooks
+from gateway.line.fairness import FairnessGauge
+from gateway.line.line_terms import AccountView, LineBounds
+from gateway.line.pool_line import PoolLine
+from gateway.line.slot import LineLoad, Slot
+from gateway.line.ticket import Granted, Place, SlotAsk, Ticket
+from gateway.telemetry.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
+from gateway.telemetry.metrics import SLOTS_CAPACITY, SLOTS_HELD
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S = 1.0
+# Places asked for in one call: 500 take Redis about a millisecond.
+_PLACES_A_CALL = 500
+_RETRY_AFTER_NO_CAPACITY_S = 15
+# What a caller is told whose wait ended while nothing ran.
+_NO_CAPACITY = {
+    PoolState.STARTING: "The model is still starting.",
+    PoolState.SCALED_TO_ZERO: "The model had been put to sleep, and no replica has come up yet.",
+    PoolState.DEAD: "Nothing serves this model at the moment.",
+}
+
+
+class Admission:
+    def __init__(
+        self,
+        flow: FlowRedis,
+        capacity: Capacity,
+        bounds: LineBounds,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.worker_id = uuid.uuid4().hex[:12]
+        self._flow = flow
+        self._capacity = capacity
+        self._bounds = bounds
+        self._clock = clock
+        self._lines: dict[str, PoolLine] = {}
+        self._engines = EngineLooks()
+        self._fairness = FairnessGauge(flow, clock)
+        self._draining = False
+
+    @property
+    def live_workers(self) -> int:
+        """Gateway workers that are alive, over all gateways; at least this one."""
+        return max((line.lease.live_workers for line in self._lines.values()), default=1)
+
+    @property
+    def lines(self) -> tuple[PoolLine, ...]:
+        return tuple(self._lines.values())
+
+    @property
+    def load(self) -> LineLoad:
+        """As of the last heartbeat, over all workers and gateways."""
+        leases = [line.lease for line in self.lines]
+        waits = (lease.wait_s for lease in leases if lease.waiting_everywhere)
+        return LineLoad(
+            sum(r.slots for pool in self._capacity.view.pools() for r in pool.running),
+            sum(sum(lease.slots_used.values()) + lease.waiting_everywhere for lease in leases),
+            max(waits, default=0.0),
+        )
+
+    async def enter(self, pool: Pool, ask: SlotAsk, *, avoid: str = "-") -> Ticket:
+        """A ticket, granted at once where a slot is free and nobody waits.
+
+        Raises:
+            AccountQueueFull, QueueFull: see PoolLine.enter.
+            Draining: the worker stops, and nothing is free at once.
+        """
+        line = self._line_of(pool)
+        ticket = await line.enter(ask, avoid=avoid)
+        if self._draining and ticket.granted is None:
+            line.leave(ticket, retry_after_s=1)
+            raise Draining()
+        return ticket
+
+    def slot_of(self, pool: Pool, ticket: Ticket, granted: Granted) -> Slot | None:
+        """What a granted ticket holds; None when its replica went meanwhile."""
+        line, replica_id = self._line_of(pool), granted.replica_id
+        known = line.lease.replicas.get(replica_id)
+        replica = known or _find(self._capacity, pool.name, replica_id)
+        if replica is None:
+            line.release(replica_id, ticket.ask.account_id)
+            return None
+        return Slot(pool.name, ticket.ask.account_id, replica, granted.at)
+
+    def abandon(self, pool: Pool, ticket: Ticket) -> None:
+        """Gives up a ticket whose caller hung up, in line or with a slot that just came."""
+        line = self._line_of(pool)
+        if ticket.granted is not None or ticket.id in line.tickets.waiting:
+            line.abandon(ticket)
+
+    def release(self, slot: Slot) -> None:
+        self._lines[slot.pool].release(slot.replica.replica_id, slot.account_id)
+
+    def correct(self, pool: str, account_id: str, charge: float) -> None:
+        """What the account was charged too little at its grant, or too much where below 0."""
+        self._lines[pool].correct(account_id, charge)
+
+    # Loops --------------------------------------------------------------------------------------
+
+    async def serve_lines(self) -> None:
+        """Heartbeats, places and ends of waits, until cancelled."""
+        while True:
+            for pool in self._pools():
+                line = self._line_of(pool)
+                used = line.lease.slots_used
+                line.lease.replicas = self._engines.with_room(pool.running, used)
+                try:
+                    await line.lease.renew()
+                    await self._tell_places(line)
+                except FlowUnavailable as error:
+                    log.warning("lease_not_renewed", pool=pool.name, error=str(error))
+                    self._tell(self._due(line), itertools.repeat(Place(None, None)))
+                self._end_long_waits(pool, line)
+                self._engines.look_for_idle_slots(pool, line.lease.slots_used)
+                await self._fairness.look(pool.name)
+                _measure(pool, line)
+            self._engines.forget_all_but(
+                {replica_id for line in self.lines for replica_id in line.lease.replicas}
+            )
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def receive_grants(self, channel: FlowChannel) -> None:
+        """Takes grants that other workers' calls have made, until cancelled.
+
+        What is pushed while nobody listens comes with the next heartbeat.
+        """
+        while True:
+            try:
+                async for message in channel.messages():
+                    prefix, _, grants = message.partition("\n")
+                    for line in self.lines:
+                        if redis_keys.pool(line.pool) == prefix:
+                            line.lease.take_grants(grants.split(" "))
+            except FlowUnavailable:
+                await asyncio.sleep(HEARTBEAT_S)
+
+    def drain(self) -> None:
+        """The worker stops: whoever waits is sent elsewhere with its place kept."""
+        self._draining = True
+        for line in self.lines:
+            for ticket in list(line.tickets.waiting.values()):
+                line.leave(ticket, retry_after_s=1)
+                ticket.tell(Draining())
+
+    async def stop(self) -> None:
+        """Gives up every lease, when the worker stops."""
+        await asyncio.gather(*(line.lease.stop() for line in self.lines))
+
+    async def account_views(self, account_id: str) -> list[AccountView]:
+        """The account's own requests in every pool, over all workers.
+
+        Raises:
+            FlowUnavailable: Redis did not answer.
+        """
+        for pool in self._capacity.view.pools():
+            self._line_of(pool)
+        return [await line.account_view(account_id) for line in self.lines]
+
+    async def _tell_places(self, line: PoolLine) -> None:
+        due = self._due(line)
+        for start in range(0, len(due), _PLACES_A_CALL):
+            some = due[start : start + _PLACES_A_CALL]
+            positions = await line.positions(some)
+            # Below 0: granted meanwhile, or not registered yet.
+            told = [(t, p) for t, p in zip(some, positions, strict=True) if p >= 0]
+            places = [Place(p + 1, line.lease.drain.estimate(p)) for _, p in told]
+            self._tell([ticket for ticket, _ in told], places)
+
+    def _due(self, line: PoolLine) -> list[Ticket]:
+        """Those who want to hear of their place by now."""
+        now = self._clock()
+        return [t for t in line.tickets.waiting.values() if t.notice_at <= now]
+
+    def _tell(self, tickets: Sequence[Ticket], places: Iterable[Place]) -> None:
+        for ticket, place in zip(tickets, places, strict=False):
+            if ticket.foretold is None and place.eta is not None:
+                ticket.foretold = (place.eta, self._clock())
+            ticket.notice_at = float("inf")
+            ticket.tell(place)
+
+    def _end_long_waits(self, pool: Pool, line: PoolLine) -> None:
+        now = self._clock()
+        for ticket in [t for t in line.tickets.waiting.values() if t.deadline <= now]:
+            retry_after_s = line.lease.retry_after_s()
+            error: ApiError = QueueTimeout(now - ticket.entered_at, retry_after_s)
+            if pool.state is not PoolState.RUNNING:
+                retry_after_s = _RETRY_AFTER_NO_CAPACITY_S
+                error = Unavailable(
+                    f"{_NO_CAPACITY[pool.state]} Try again in {retry_after_s} s.",
+                    headers=retry_headers(retry_after_s),
+                )
+            line.leave(ticket, retry_after_s=retry_after_s)
+            ticket.tell(error)
+
+    def _pools(self) -> list[Pool]:
+        """Those in view, and those that went out of it while somebody waits."""
+        in_view = self._capacity.view.pools()
+        names = {pool.name for pool in in_view}
+        return [*in_view, *(Pool(name) for name in self._lines.keys() - names)]
+
+    def _line_of(self, pool: Pool) -> PoolLine:
+        line = self._lines.get(pool.name)
+        if line is None:
+            line = PoolLine(self._flow, pool.name, self.worker_id, self._bounds, self._clock)
+            line.lease.replicas = {r.replica_id: r for r in pool.running}
+            self._lines[pool.name] = line
+        return line
+
+
+def _find(capacity: Capacity, pool_name: str, replica_id: str) -> Replica | None:
+    for pool in capacity.view.pools():
+        if pool.name == pool_name:
+            return next((r for r in pool.replicas if r.replica_id == replica_id), None)
+    return None
+
+
+def _measure(pool: Pool, line: PoolLine) -> None:
+    SLOTS_HELD.labels(pool.name).set(line.held.total)
+    SLOTS_CAPACITY.labels(pool.name).set(sum(r.slots for r in pool.running))
+    QUEUE_LENGTH.labels(pool.name).set(line.lease.waiting_everywhere)
+    QUEUE_BYTES.labels(pool.name).set(line.tickets.bytes)

@@ -1,0 +1,135 @@
+"""One worker's side of the line in front of a pool: requests come, wait, are served or sent away.
+
+The line itself lives on the flow Redis, see line_lease. While that is gone the worker serves its
+own tickets from its share of the slots.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+
+from gateway.errors import AccountQueueFull, ApiError, FlowUnavailable, QueueFull
+from gateway.flow import redis_keys
+from gateway.flow.redis_client import FlowRedis
+from gateway.line.line_lease import LineLease
+from gateway.line.line_terms import AccountView, LineBounds, kept_ms
+from gateway.line.ticket import Place, SlotAsk, Ticket
+from gateway.telemetry.metrics import FLOW_FALLBACKS
+
+
+class PoolLine:
+    def __init__(
+        self,
+        flow: FlowRedis,
+        pool: str,
+        worker_id: str,
+        bounds: LineBounds,
+        clock: Callable[[], float],
+    ) -> None:
+        self._flow = flow
+        self._keys = (redis_keys.pool(pool),)
+        self._bounds = bounds
+        self._clock = clock
+        self._numbers = itertools.count()
+        self.pool = pool
+        self.lease = LineLease(flow, pool, worker_id, bounds, clock)
+        # The lease's own.
+        self.held = self.lease.held
+        self.tickets = self.lease.tickets
+
+    async def enter(self, ask: SlotAsk, *, avoid: str = "-") -> Ticket:
+        """A ticket, granted at once where a slot is free and nobody waits.
+
+        `avoid` names a replica that gave no answer to this request: it goes first then, free of
+        charge.
+
+        Raises:
+            AccountQueueFull: as many of the account's requests wait as may.
+            QueueFull: the line is as long as may be; the caller's place is kept.
+        """
+        ticket = Ticket(
+            f"{time.time_ns() // 1_000_000:013d}-{self.lease.worker_id}-{next(self._numbers):08x}",
+            ask, avoid, now=self._clock(), wait_s_max=self._bounds.wait_s_max,
+        )  # fmt: skip
+        self.tickets.add(ticket)
+        try:
+            await self.lease.register(ticket, "new" if avoid == "-" else "retry")
+        except FlowUnavailable:
+            FLOW_FALLBACKS.labels("slots").inc()
+            self.tickets.lose(ticket)
+            self.lease.serve_locally()
+            self._check_local_bounds(ticket)
+        except ApiError:
+            self.tickets.remove(ticket)
+            raise
+        except BaseException:  # hung up while nobody knows what the line has made of it
+            self.abandon(ticket)
+            raise
+        if ticket.granted is None and self.tickets.bytes > self._bounds.bytes_max:
+            self.leave(ticket, retry_after_s=self.lease.retry_after_s())
+            raise QueueFull(self.lease.retry_after_s())
+        return ticket
+
+    def leave(self, ticket: Ticket, *, retry_after_s: int = 0) -> None:
+        """Takes a waiting ticket out; its place is kept when the caller is told to come back."""
+        self.tickets.leave(ticket, kept_ms(retry_after_s) if retry_after_s else 0)
+        self.lease.call_soon()
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Gives up a ticket whose caller hung up, in line or with a slot that has just come."""
+        if ticket.granted is not None:
+            self.release(ticket.granted.replica_id, ticket.ask.account_id)
+            self.correct(ticket.ask.account_id, -ticket.charge)
+        else:
+            self.leave(ticket)
+
+    def release(self, replica_id: str, account_id: str) -> None:
+        """Gives one slot back. Never waits: slots of one turn of the loop travel together."""
+        self.held.release(replica_id, account_id)
+        self.lease.call_soon()
+
+    def correct(self, account_id: str, charge: float) -> None:
+        """What the account was charged too little, or too much where it is below 0."""
+        if charge:
+            self.held.correct(account_id, charge)
+            self.lease.call_soon()
+
+    async def positions(self, tickets: Sequence[Ticket]) -> list[int]:
+        """How many stand before each ticket, from one look; -1 for one that does not wait.
+
+        Raises:
+            FlowUnavailable: Redis did not answer.
+        """
+        ids = [ticket.id for ticket in tickets]
+        answer: list[int] = await self._flow.run("read_places", self._keys, ids)
+        return answer[2:]  # behind grants so far and tickets waiting
+
+    async def account_view(self, account_id: str) -> AccountView:
+        """What the account runs here and where its tickets stand, over all workers.
+
+        Raises:
+            FlowUnavailable: Redis did not answer.
+        """
+        _, everywhere, running, *flat = await self._flow.run(
+            "read_account", self._keys, (account_id,)
+        )
+        places = [
+            (str(flat[i]), Place(flat[i + 1] + 1, self.lease.drain.estimate(flat[i + 1])))
+            for i in range(0, len(flat), 2)
+        ]
+        return AccountView(self.pool, running, everywhere, places)
+
+    def _check_local_bounds(self, ticket: Ticket) -> None:
+        """The line's bounds while Redis is gone: this worker's share of them.
+
+        Raises:
+            AccountQueueFull, QueueFull: as when it is there.
+        """
+        if ticket.granted is not None:
+            return
+        if self.lease.locally.is_beyond_the_account(ticket, self.lease.live_workers):
+            self.leave(ticket)
+            raise AccountQueueFull(ticket.ask.waiting_requests, self.lease.retry_after_s())
+        if self.lease.locally.is_beyond_the_line(self._bounds, self.lease.live_workers):
+            self.leave(ticket, retry_after_s=self.lease.retry_after_s())
+            raise QueueFull(self.lease.retry_after_s())

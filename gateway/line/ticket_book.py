@@ -1,0 +1,119 @@
+"""Which tickets of one worker wait in one pool, and what of them Redis has been told. Pure.
+
+A ticket is entering (its call is under way) → registered (Redis knows it) → granted, or leaving
+(gone here, and Redis is still to be told). One whose call failed is lost until a heartbeat gets
+through.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+
+from gateway.line.ticket import Ticket
+
+# A grant may arrive twice, by push and by heartbeat, about a second apart.
+_SEEN_MAX = 10_000
+_LEAVES_A_CALL = 500
+
+
+class TicketBook:
+    def __init__(self) -> None:
+        self.waiting: dict[str, Ticket] = {}
+        self.waiting_by_account: Counter[str] = Counter()
+        self.bytes = 0
+        self.tokens = 0
+        self._entering: set[str] = set()
+        self._registered: set[str] = set()
+        self._lost: set[str] = set()
+        self._leaving: dict[str, int] = {}  # ticket -> keep_ms
+        self._seen: dict[str, None] = {}  # grants that have arrived, newest last
+
+    def add(self, ticket: Ticket) -> None:
+        self.waiting[ticket.id] = ticket
+        self.waiting_by_account[ticket.ask.account_id] += 1
+        self.bytes += ticket.ask.body_bytes
+        self.tokens += ticket.ask.tokens
+
+    def remove(self, ticket: Ticket) -> None:
+        """It waits no longer; does nothing where it did not."""
+        self._lost.discard(ticket.id)
+        if self.waiting.pop(ticket.id, None) is not None:
+            self.bytes -= ticket.ask.body_bytes
+            self.tokens -= ticket.ask.tokens
+            account_id = ticket.ask.account_id
+            self.waiting_by_account[account_id] -= 1
+            if not self.waiting_by_account[account_id]:
+                del self.waiting_by_account[account_id]
+
+    def oldest_wait_s(self, now: float) -> float:
+        """How long whoever came first has waited; 0 where nobody waits."""
+        oldest = next(iter(self.waiting.values()), None)
+        return 0.0 if oldest is None else now - oldest.entered_at
+
+    def leave(self, ticket: Ticket, keep_ms: int) -> None:
+        """The same, and Redis is to be told."""
+        self.remove(ticket)
+        self._leaving[ticket.id] = keep_ms
+
+    def grant_locally(self, ticket: Ticket) -> None:
+        """Served without Redis, which takes the ticket out once it is back."""
+        self.remove(ticket)
+        if ticket.id in self._registered:
+            self._leaving[ticket.id] = 0
+
+    def begin_entering(self, ticket: Ticket) -> None:
+        self._entering.add(ticket.id)
+
+    def end_entering(self, ticket: Ticket) -> None:
+        self._entering.discard(ticket.id)
+
+    def register(self, ticket: Ticket) -> None:
+        self._registered.add(ticket.id)
+
+    def lose(self, ticket: Ticket) -> None:
+        """Nobody knows whether Redis knows it."""
+        self._lost.add(ticket.id)
+
+    def is_new_grant(self, ticket_id: str) -> bool:
+        """Notes that a grant has arrived; False for one that had arrived before."""
+        if ticket_id in self._seen:
+            return False
+        self._seen[ticket_id] = None
+        if len(self._seen) > _SEEN_MAX:
+            del self._seen[next(iter(self._seen))]
+        self._registered.discard(ticket_id)
+        return True
+
+    @property
+    def has_leaves(self) -> bool:
+        return bool(self._leaving)
+
+    def next_leaves(self) -> Iterator[tuple[int, list[str]]]:
+        """keep_ms and the tickets that leave with it; `left` is called for each that was told."""
+        some = dict(itertools.islice(self._leaving.items(), _LEAVES_A_CALL))
+        for keep_ms in set(some.values()):
+            yield keep_ms, [ticket_id for ticket_id, keep in some.items() if keep == keep_ms]
+
+    def left(self, ticket_ids: list[str]) -> None:
+        for ticket_id in ticket_ids:
+            self._leaving.pop(ticket_id, None)
+            self._registered.discard(ticket_id)
+
+    def agrees_with(self, known: int) -> bool:
+        """Whether Redis can be right, knowing so many of this worker's tickets."""
+        return not self._lost and known == len(self._registered)
+
+    def reconcile(self, known: set[str]) -> list[Ticket]:
+        """Takes over what Redis knows; the tickets that must be registered again.
+
+        Those that Redis knows and nobody waits for are to leave.
+        """
+        for ticket_id in known - self.waiting.keys() - self._leaving.keys():
+            self._leaving[ticket_id] = 0
+        self._lost.clear()
+        self._registered = set(known)
+        return [
+            ticket
+            for ticket in self.waiting.values()
+            if ticket.id not in known and ticket.id not in self._entering
+        ]

@@ -1,0 +1,1 @@
+"""What each bench measures, and its tables."""

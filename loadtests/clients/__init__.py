@@ -1,0 +1,1 @@
+"""Loads: a closed loop, a constant rate, streamed chats, very many waiting callers."""

@@ -1,0 +1,1 @@
+"""Figures: order statistics, fairness, bounds, result files, the page that shows them."""

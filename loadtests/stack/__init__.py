@@ -1,0 +1,1 @@
+"""What a bench starts and talks to, as processes."""

@@ -1,0 +1,1 @@
+"""Ray and Ray Serve: started closed, deployed to, watched, taken down."""

@@ -1,0 +1,1 @@
+"""What serving writes to the flow Redis and reads from it."""

@@ -1,0 +1,1 @@
+"""A model's folder, weights and adapters, looked over before a start."""

@@ -1,0 +1,139 @@
+"""The flow client against a redis-server that is restarted, killed and stopped."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from gateway.errors import FlowUnavailable
+from gateway.flow import redis_keys
+from gateway.flow.redis_client import FlowRedis
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.integration
+
+
+async def take(flow: FlowRedis, pool: str = "a", slots: int = 1) -> tuple[bool, int]:
+    """A heartbeat that claims so many slots: whether Redis knew the worker, and its count."""
+    claims = ("0123456789ab", 60_000, 0, 0, 0, 1, "replica", slots, 0, 0)
+    answer = await flow.run(
+        "renew_worker", (redis_keys.pool(pool), redis_keys.demand(pool)), claims
+    )
+    return bool(answer[1]), int(answer[5][1])
+
+
+async def until_answering(flow: FlowRedis) -> None:
+    while True:
+        try:
+            await take(flow, "probe")
+        except FlowUnavailable:
+            await asyncio.sleep(0.02)
+        else:
+            return
+
+
+async def test_a_thousand_calls_at_once_each_get_their_own_answer(flow: FlowRedis) -> None:
+    calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 1001))
+    answers = await asyncio.gather(*calls)
+    assert [slots for _, slots in answers] == list(range(1, 1001))
+
+
+async def test_scripts_are_loaded_again_after_a_restart(
+    flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    assert await take(flow) == (False, 1)
+    assert await take(flow) == (True, 1)
+    flow_server.restart()
+    await until_answering(flow)
+    assert await take(flow) == (False, 1), "the flow Redis keeps nothing"
+
+
+async def test_a_flushed_script_cache_is_not_noticed(
+    flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    await take(flow)
+    flow_server.make_ready()  # flushes data and scripts
+    calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
+    answers = await asyncio.gather(*calls)
+    assert [slots for _, slots in answers] == list(range(1, 51))
+
+
+async def test_a_killed_redis_fails_every_caller_and_comes_back(
+    flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    await take(flow)
+    assert flow.available
+    flow_server.kill()
+    results = await asyncio.gather(*(take(flow) for _ in range(100)), return_exceptions=True)
+    assert all(isinstance(result, FlowUnavailable) for result in results)
+    assert not flow.available
+    flow_server.start()
+    await until_answering(flow)
+    assert flow.available
+
+
+async def test_a_stopped_redis_hangs_nobody(flow: FlowRedis, flow_server: RedisServer) -> None:
+    await take(flow)
+    flow_server.pause()
+    try:
+        with pytest.raises(FlowUnavailable):
+            await asyncio.wait_for(take(flow), 20)
+        with pytest.raises(FlowUnavailable, match="a moment ago"):
+            await take(flow)
+    finally:
+        flow_server.resume()
+    await until_answering(flow)
+
+
+async def test_a_redis_that_stops_while_it_is_connected_to_gives_no_later_call_its_answers(
+    connect: Callable[[], FlowRedis], flow_server: RedisServer
+) -> None:
+    flow = connect()
+    flow_server.pause()
+    try:
+        with pytest.raises(FlowUnavailable):
+            await take(flow)
+    finally:
+        flow_server.resume()
+    await until_answering(flow)
+    calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
+    assert [slots for _, slots in await asyncio.gather(*calls)] == list(range(1, 51))
+
+
+async def test_callers_that_leave_do_not_disturb_the_others(flow: FlowRedis) -> None:
+    calls = [asyncio.create_task(take(flow)) for _ in range(100)]
+    await asyncio.sleep(0)
+    for call in calls[::2]:
+        call.cancel()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    stayed = [answer for answer in answers if isinstance(answer, tuple)]
+    assert len(stayed) == 50
+
+
+async def test_a_failure_just_as_a_call_comes_does_not_end_the_sending(flow: FlowRedis) -> None:
+    """The sender has been woken for a call, and finds none: the failure has ended it already."""
+    await take(flow)
+    call = asyncio.create_task(take(flow))
+    await asyncio.sleep(0)  # the call waits to be sent, and its sender to run
+    flow._break_off(OSError("cut"))
+    with pytest.raises(FlowUnavailable):
+        await call
+    async with asyncio.timeout(20):
+        await until_answering(flow)
+
+
+async def test_arguments_that_cannot_be_made_fail_their_call_and_nothing_after_it(
+    flow: FlowRedis,
+) -> None:
+    def broken() -> list[str | int]:
+        raise ZeroDivisionError("in the arguments")
+
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    await take(flow)
+    with pytest.raises(FlowUnavailable, match="in the arguments"):
+        async with asyncio.timeout(20):
+            await flow.run_first("renew_worker", (), broken)
+    assert isinstance(told[0]["exception"], ZeroDivisionError)
+    async with asyncio.timeout(20):
+        await until_answering(flow)

@@ -1,0 +1,1 @@
+"""Accounts, their keys, what they used, what was revoked."""

@@ -1,0 +1,1 @@
+"""Codes: made, campaigned with, redeemed once."""

@@ -1,0 +1,1 @@
+"""People in line: joining, confirming, being told of a place, leaving."""

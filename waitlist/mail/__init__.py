@@ -1,0 +1,1 @@
+"""Mails due, sent, held; their texts; SMTP."""

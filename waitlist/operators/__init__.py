@@ -1,0 +1,1 @@
+"""For operators: counts, audit, search, their keys, pins, import and export."""

@@ -1,0 +1,1 @@
+"""What people and programs prove themselves by: codes, keys, tickets, addresses, puzzles."""

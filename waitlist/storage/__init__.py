@@ -1,0 +1,1 @@
+"""The ledger Redis: its layout, its scripts, how to call it, its schema versions."""

@@ -1,0 +1,1 @@
+"""The ledger as a whole: checks, snapshots, a torn tail, what gateways do besides."""
