@@ -151,12 +151,12 @@ def _listen(host: str, port: int) -> socket.socket:
 def _worker_app(settings: GatewaySettings, supervisor_pid: int) -> object:
     """Called by uvicorn in each worker process."""
     from gateway.app import create_app
-    from gateway.connection.bounded_protocol import bounded
+    from gateway.connection.bounded_protocol import BoundedProtocol, ConnectionBounds
     from gateway.telemetry.logs import configure_logs
 
     _die_with(supervisor_pid)
     configure_logs(settings.log_level, settings.log_format)
-    bounded(
+    BoundedProtocol.bounds = ConnectionBounds(
         header_bytes_max=settings.header_bytes_max,
         header_time_s_max=settings.header_time_s_max,
         body_time_s_max=settings.body_time_s_max,

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests.benches.engine_bench import EnginePlan, run_engine_bench
+from loadtests.benches.engine_bench import run_engine_bench
+from loadtests.benches.engine_plan import EnginePlan
 from loadtests.benches.gateway_bench import GatewayPlan, run_gateway_bench
 from loadtests.benches.hang_up_bench import HangUpPlan, run_hang_up_bench
 from loadtests.benches.line_bench import LinePlan, run_line_bench

@@ -6,13 +6,12 @@ and puts the simulator with that profile under the same load: measured beside si
 """
 
 import argparse
-import json
 import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,14 +19,14 @@ from rich.console import Console
 
 from loadtests.benches.bare_vllm import SLOTS, cpu_flags, start_vllm
 from loadtests.benches.calibration import Fit, Observation, fit, observe
+from loadtests.benches.calibration_tables import comparison_table, write_result
 from loadtests.clients import http_probe
 from loadtests.clients.chat_client import prompts, run_chats
 from loadtests.engine_simulator.generation_request import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE
 from loadtests.engine_simulator.profile import PROFILES, EngineProfile
 from loadtests.errors import BenchError, MeasurementError
-from loadtests.percentiles import median
 from loadtests.probes.machine import read_machine
-from loadtests.results.report import Table, add_results_option
+from loadtests.results.report import add_results_option
 from loadtests.settings import BenchSettings
 from loadtests.stack.simulator_process import SimulatorProcess
 
@@ -200,58 +199,6 @@ def profile_of(
         block_tokens=cache[1],
         context_tokens_max=context_tokens_max,
     )
-
-
-def comparison_table(
-    measured: list[Observation], simulated: list[Observation], found: Fit
-) -> Table:
-    """Measured beside simulated, a row a run."""
-    rows = []
-    errors: list[float] = []
-    for real, fake in zip(measured, simulated, strict=True):
-        error = fake.tokens_per_s / real.tokens_per_s - 1
-        errors.append(abs(error))
-        rows.append(
-            (
-                str(real.concurrency),
-                f"{real.prompt_tokens:.0f} / {real.output_tokens}",
-                f"{real.ttft_s * 1e3:.0f} / {fake.ttft_s * 1e3:.0f}",
-                f"{real.itl_s * 1e3:.1f} / {fake.itl_s * 1e3:.1f}",
-                f"{real.tokens_per_s:.0f} / {fake.tokens_per_s:.0f}",
-                f"{error:+.1%}",
-            )
-        )
-    return Table(
-        "vLLM measured / simulator with the fitted profile, means of a run",
-        ("chats at once", "prompt / output", "TTFT (ms)", "ITL (ms)", "tokens/s", "error"),
-        rows,
-        notes=(
-            f"a step: {found.step_base_s * 1e3:.2f} ms + {found.step_sequence_s * 1e3:.3f} ms a "
-            f"sequence + {found.step_prefill_token_s * 1e3:.4f} ms a prompt token; "
-            f"{found.request_s * 1e3:.2f} ms a request outside of steps",
-            f"equations: mean error {found.error_mean:.1%}, largest {found.error_max:.1%}; "
-            f"tokens/s of the simulator: median error {median(errors):.1%}, "
-            f"largest {max(errors):.1%}",
-        ),
-    )
-
-
-def write_result(
-    folder: Path,
-    measured: list[Observation],
-    simulated: list[Observation],
-    found: Fit,
-) -> None:
-    """The figures as a result file beside those of the benches."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"calibrate-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    content = {
-        "machine": asdict(read_machine()),
-        "fit": asdict(found),
-        "measured": [asdict(one) for one in measured],
-        "simulated": [asdict(one) for one in simulated],
-    }
-    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -38,12 +38,10 @@ log = structlog.get_logger(__name__)
 
 # A write with an fsync takes a millisecond; two seconds is a disk in trouble.
 _LEDGER_DEADLINE_S = 2.0
-
 # Nobody is let in while callers wait longer: half of what people take for broken.
 _OVERLOAD_WAIT_S = 5.0
 # About 100 bytes each; telling one again costs a call and changes nothing.
 _TOLD_MAX = 100_000
-
 # Half of what Prometheus usually waits between two looks; one look of ours is one small script.
 _COUNT_EVERY_S = 5.0
 

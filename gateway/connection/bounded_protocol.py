@@ -1,30 +1,29 @@
 """uvicorn's HTTP/1.1 protocol with the bounds it lacks.
 
 uvicorn with httptools takes headers of any size (3 MB were seen to pass) and waits for ever for a
-half-sent request. Here the request line and headers are bounded in bytes and time, and the body
-in time; its size is bounded where it is read; and a caller who leaves its answer unread is cut off,
-for the answer's slot waits with it. What frames a chunked body (sizes, extensions,
-trailers) is bounded as well, and trailers are dropped: uvicorn adds them to the headers, where an
-`authorization` or `x-forwarded-for` could arrive behind every check. A lost connection is told by
-a callback (DISCONNECT_EXTENSION), where ASGI would have a task wait for each request.
+half-sent request. Here the request line and headers are bounded in bytes and time, the body in time
+(in size where it is read), and a caller who leaves its answer unread is cut off, for the answer's
+slot waits with it. What frames a chunked body (sizes, extensions, trailers) is bounded as well, and
+trailers are dropped: uvicorn adds them to the headers, where an `authorization` could arrive behind
+every check. A lost connection is told by a callback, where ASGI would have a task wait for each
+request.
 
-uvicorn closes idle connections the moment it stops, and the others with their answer's last byte,
-though the answer's head said that they stay open: a request on its way was then lost without a
-word. Here a stopping server closes a connection when an answer's head has announced it, or when
-nothing came for a while.
+uvicorn closes connections the moment it stops, or with their answer's last byte, though the head
+said that they stay open: a request on its way was lost without a word. Here a stopping server
+closes one when an answer's head has announced it, or when nothing came for a while.
 """
 
 import asyncio
 import weakref
 from collections.abc import Callable
-from http import HTTPStatus
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.connection.answer_head import HEAD_EXTENSION, Headers, write_head
-from gateway.error_shapes import ErrorShape, error_body
+from gateway.connection.responses import last_answer
 from gateway.errors import (
     ApiError,
     BodyTooLarge,
@@ -38,7 +37,6 @@ _Callback = Callable[[], None] | None
 
 # The smallest chunk is one byte in six; nobody needs more framing than that for long.
 _FRAMING_PER_BYTE = 8
-_VERSIONS = ("1.1", "1.0")
 # Longer than a request is on its way, from a client that was told that its connection stays open.
 LINGER_S = 0.5
 # A process that stood still has its timers run before it reads what came meanwhile: a few turns of
@@ -46,13 +44,18 @@ LINGER_S = 0.5
 _LAST_LOOK_S = 0.02
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """Bounds come from class attributes, set by `bounded()`, since uvicorn makes the instances."""
+@dataclass(frozen=True, slots=True)
+class ConnectionBounds:
+    header_bytes_max: int
+    header_time_s_max: float
+    body_time_s_max: float
+    write_stall_s_max: float
 
-    header_bytes_max: ClassVar[int] = 32 * 1024
-    header_time_s_max: ClassVar[float] = 10.0
-    body_time_s_max: ClassVar[float] = 30.0
-    write_stall_s_max: ClassVar[float] = 60.0
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Bounds are the class's, since uvicorn makes the instances."""
+
+    bounds: ClassVar[ConnectionBounds]
     # One server is all that a worker process has, and one that was told to stop goes on no more.
     _stopping: ClassVar[bool] = False
 
@@ -71,7 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # A connection that says nothing is held no longer than one that says half a header.
-        self._set_deadline(self.header_time_s_max)
+        self._set_deadline(self.bounds.header_time_s_max)
         if self._stopping:  # accepted a moment before the server stopped to listen
             self._close_later()
 
@@ -87,7 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """64 KB wait for the caller to read on. It has time until all but 16 KB of them are out."""
         super().pause_writing()
         if self._stall is None:
-            self._stall = self.loop.call_later(self.write_stall_s_max, self.transport.abort)
+            self._stall = self.loop.call_later(self.bounds.write_stall_s_max, self.transport.abort)
 
     def resume_writing(self) -> None:
         self._end_stall()
@@ -107,15 +110,13 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self._in_headers:
             if self._deadline is None:
-                self._set_deadline(self.body_time_s_max)
-        elif self._header_bytes > self.header_bytes_max:
-            self._refuse(
-                HeadersTooLarge(f"Request line and headers exceed {self.header_bytes_max} bytes.")
-            )
+                self._set_deadline(self.bounds.body_time_s_max)
+        elif self._header_bytes > self.bounds.header_bytes_max:
+            self._refuse_headers()
         elif self._header_bytes and self._deadline is None:
-            self._set_deadline(self.header_time_s_max)
+            self._set_deadline(self.bounds.header_time_s_max)
 
-        framing_bytes_max = self.header_bytes_max + _FRAMING_PER_BYTE * self._body_bytes
+        framing_bytes_max = self.bounds.header_bytes_max + _FRAMING_PER_BYTE * self._body_bytes
         if not self._in_headers and self._framing_bytes > framing_bytes_max:
             self._refuse(BodyTooLarge("The body's chunks are nearly all framing."))
 
@@ -137,12 +138,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
-        if size > self.header_bytes_max:
-            self._refuse(
-                HeadersTooLarge(f"Request line and headers exceed {self.header_bytes_max} bytes.")
-            )
+        if size > self.bounds.header_bytes_max:
+            self._refuse_headers()
             return
-        if self.parser.get_http_version() not in _VERSIONS:
+        if self.parser.get_http_version() not in ("1.1", "1.0"):
             self.send_400_response("")
             return
         self._in_headers = False
@@ -191,7 +190,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(InvalidRequest("This is not a valid HTTP request.", code="invalid_http"))
 
-    def _call_when_gone(self, callback: _Callback) -> None:
+    def call_when_gone(self, callback: _Callback) -> None:
         self._when_gone = callback
         if callback is not None and self._lost:
             self.loop.call_soon(callback)
@@ -216,6 +215,10 @@ class BoundedProtocol(HttpToolsProtocol):
         part = "headers" if self._in_headers else "body"
         self._refuse(RequestTimeout(f"The request's {part} took too long to arrive."))
 
+    def _refuse_headers(self) -> None:
+        bytes_max = self.bounds.header_bytes_max
+        self._refuse(HeadersTooLarge(f"Request line and headers exceed {bytes_max} bytes."))
+
     def _refuse(self, error: ApiError) -> None:
         """Answers unless this request was answered already, and closes the connection."""
         self._set_deadline(None)
@@ -226,15 +229,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             may_answer = not self.cycle.response_started
         if may_answer:
-            body = error_body(error, ErrorShape.OPENAI, "")
-            status = error.status_code
-            self.transport.write(
-                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-                "content-type: application/json\r\n"
-                f"content-length: {len(body)}\r\n"
-                "connection: close\r\n\r\n".encode()
-                + body
-            )
+            self.transport.write(last_answer(error))
         self.transport.close()
 
 
@@ -246,25 +241,10 @@ def _extensions_of(
 
     def when_gone(callback: _Callback) -> None:
         if (held := connection()) is not None:
-            held._call_when_gone(callback)
+            held.call_when_gone(callback)
 
     def head(scope: Scope, status: int, headers: Headers) -> bool:
         held = connection()
         return held is not None and write_head(held.cycle, held.transport, scope, status, headers)
 
     return {DISCONNECT_EXTENSION: {"when_gone": when_gone}, HEAD_EXTENSION: {"write_head": head}}
-
-
-def bounded(
-    *,
-    header_bytes_max: int,
-    header_time_s_max: float,
-    body_time_s_max: float,
-    write_stall_s_max: float,
-) -> type[BoundedProtocol]:
-    """The protocol with these bounds; called once in each worker process."""
-    BoundedProtocol.header_bytes_max = header_bytes_max
-    BoundedProtocol.header_time_s_max = header_time_s_max
-    BoundedProtocol.body_time_s_max = body_time_s_max
-    BoundedProtocol.write_stall_s_max = write_stall_s_max
-    return BoundedProtocol

@@ -11,10 +11,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from loadtests.benches.bare_vllm import CPU_STEP_FLAGS, cpu_flags, gpu_flags, start_bare_vllm
+from loadtests.benches.engine_plan import EnginePlan
 from loadtests.benches.engine_tables import tables
 from loadtests.benches.standing_line import LineSampler, published_slots
 from loadtests.benches.whole_path import WholePath, start_whole_path
@@ -32,37 +33,6 @@ RESUME_POLL_S = 0.5
 # An idle Floodgate keeps 0.09 to 0.13 of a core busy.
 SETTLED_CORES_MAX = 0.25
 SETTLE_LOOK_S = 2.0
-
-
-@dataclass(frozen=True)
-class EnginePlan:
-    """How much to measure. `chats` pairs each concurrency with how many chats a run sends."""
-
-    model: Path | None = None
-    rounds: int = 5
-    chats: tuple[tuple[int, int], ...] = ((1, 10), (8, 40), (32, 96))
-    output_tokens: int = 64
-    # Twice the slots of the one replica, so that as many wait as run: chats at a time, and in all.
-    standing: tuple[int, int] = (64, 160)
-
-    is_quick: bool = False
-
-    def quick(self) -> "EnginePlan":
-        """Enough to see that it works, not for figures."""
-        return replace(
-            self, rounds=1, chats=((1, 3), (8, 16), (32, 32)), standing=(64, 96), is_quick=True
-        )
-
-    def for_gpu(self, slots: int) -> "EnginePlan":
-        """The same for a replica of so many slots; a GPU is measured up to all of them."""
-        levels = sorted({level for level in (1, 8, 32, 128) if level < slots} | {slots})
-        times = 2 if self.is_quick else 4
-        return replace(
-            self,
-            chats=tuple((level, max(level * times, 5)) for level in levels),
-            output_tokens=128,
-            standing=(2 * slots, 4 * slots if self.is_quick else 6 * slots),
-        )
 
 
 def run_engine_bench(plan: EnginePlan, settings: BenchSettings, recorder: Recorder) -> list[Table]:

@@ -16,15 +16,14 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from loadtests.clients import canned
+from loadtests.clients.open_loop_result import OpenLoopResult
 from loadtests.clients.request_bytes import gets_of_lines, numbered, post_request, posts_of_lines
 from loadtests.clients.response_end import ResponseEnd
-from loadtests.percentiles import percentile
 
 RECEIVE_BYTES = 262_144
 ANSWER_S_MAX = 30.0
@@ -48,27 +47,6 @@ class Connection:
         self.due_at_s = due_at_s
         self.first_byte_at_s = 0.0
         self.end.begin()
-
-
-@dataclass(frozen=True)
-class OpenLoopResult:
-    """Latencies of one run, counted from when each request was due."""
-
-    rate_per_s: float
-    sent: int
-    answered: int
-    failed: int
-    connections: int
-    first_byte_p50_ms: float
-    first_byte_p99_ms: float
-    latency_p50_ms: float
-    latency_p90_ms: float
-    latency_p99_ms: float
-    latency_max_ms: float
-    send_delay_p99_ms: float
-    """How late the client itself sent: its own noise, part of every latency."""
-    first_failure: str
-    """What the first refused or broken answer said; empty when there was none."""
 
 
 class OpenLoop:
@@ -118,7 +96,15 @@ class OpenLoop:
                 break
             due_at_s = started + sent / self._rate_per_s if sent < total else now + 0.05
             self._receive(max(0.0, due_at_s - time.perf_counter()), count_from_s)
-        result = self._result()
+        result = OpenLoopResult.of(
+            rate_per_s=self._rate_per_s,
+            sent=self._counted,
+            connections=len(self._open),
+            latencies_s=self._latencies_s,
+            first_bytes_s=self._first_bytes_s,
+            send_delays_s=self._send_delays_s,
+            first_failure=self._first_failure,
+        )
         for connection in list(self._open.values()):
             self._drop(connection)
         self._epoll.close()
@@ -180,27 +166,6 @@ class OpenLoop:
         del self._open[connection.socket.fileno()]
         self._epoll.unregister(connection.socket.fileno())
         connection.socket.close()
-
-    def _result(self) -> OpenLoopResult:
-        latencies_ms = sorted(value * 1e3 for value in self._latencies_s) or [float("inf")]
-        first_bytes_ms = sorted(value * 1e3 for value in self._first_bytes_s) or [float("inf")]
-        delays_ms = sorted(value * 1e3 for value in self._send_delays_s) or [float("inf")]
-        return OpenLoopResult(
-            rate_per_s=self._rate_per_s,
-            sent=self._counted,
-            answered=len(self._latencies_s),
-            # Refused, cut off, or not answered by the end.
-            failed=self._counted - len(self._latencies_s),
-            connections=len(self._open),
-            first_byte_p50_ms=percentile(first_bytes_ms, 50),
-            first_byte_p99_ms=percentile(first_bytes_ms, 99),
-            latency_p50_ms=percentile(latencies_ms, 50),
-            latency_p90_ms=percentile(latencies_ms, 90),
-            latency_p99_ms=percentile(latencies_ms, 99),
-            latency_max_ms=latencies_ms[-1],
-            send_delay_p99_ms=percentile(delays_ms, 99),
-            first_failure=self._first_failure,
-        )
 
 
 def read_requests(options: argparse.Namespace) -> Iterator[bytes]:

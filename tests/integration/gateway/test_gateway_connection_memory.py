@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
-from gateway.connection.bounded_protocol import BoundedProtocol, bounded
+from gateway.connection.bounded_protocol import BoundedProtocol, ConnectionBounds
 from gateway.request.request_body import ClientWatch
 from tests.bounded_server import serving
 
@@ -22,11 +22,12 @@ pytestmark = pytest.mark.integration
 COUNT = 20
 
 
-class Noted(
-    bounded(header_bytes_max=9999, header_time_s_max=9, body_time_s_max=9, write_stall_s_max=9)
-):  # type: ignore[misc]
+class Noted(BoundedProtocol):
     """Knows all that are alive."""
 
+    bounds = ConnectionBounds(
+        header_bytes_max=9999, header_time_s_max=9, body_time_s_max=9, write_stall_s_max=9
+    )
     alive: ClassVar[weakref.WeakSet[BoundedProtocol]] = weakref.WeakSet()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.connection.answer_head import HEAD_EXTENSION
-from gateway.connection.bounded_protocol import bounded
+from gateway.connection.bounded_protocol import BoundedProtocol, ConnectionBounds
 from tests.bounded_server import serving
 
 pytestmark = pytest.mark.integration
@@ -44,10 +44,12 @@ def app() -> App:
 
 @pytest.fixture
 async def url(app: App) -> AsyncIterator[str]:
-    protocol = bounded(
-        header_bytes_max=9999, header_time_s_max=9, body_time_s_max=9, write_stall_s_max=9
-    )
-    async with serving(app, protocol) as url:
+    class Bounded(BoundedProtocol):
+        bounds = ConnectionBounds(
+            header_bytes_max=9999, header_time_s_max=9, body_time_s_max=9, write_stall_s_max=9
+        )
+
+    async with serving(app, Bounded) as url:
         yield url
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from loadtests.benches.bare_vllm import CPU_STEP_FLAGS, gpu_flags
-from loadtests.benches.engine_bench import EnginePlan
+from loadtests.benches.engine_plan import EnginePlan
 from loadtests.errors import MeasurementError
 from serving.engine.engine_config import CPU_STEP_TOKENS, CPU_STEP_TOKENS_OF_A_PROMPT
 
