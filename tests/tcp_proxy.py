@@ -1,4 +1,4 @@
-"""A TCP proxy between the gateway and its Redis: slow when told so, pointed elsewhere when told so.
+"""A TCP proxy between the gateway and its Redis, which may be slow, move, or talk for it.
 
 Runs in the test's own loop, on a free loopback port.
 """
@@ -17,6 +17,7 @@ class TcpProxy:
         self.port = 0
         self._target_port = target_port
         self._writers: set[asyncio.StreamWriter] = set()
+        self._callers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def fail_over_to(self, port: int) -> None:
@@ -24,6 +25,11 @@ class TcpProxy:
         self._target_port = port
         for writer in tuple(self._writers):
             writer.transport.abort()
+
+    def say(self, data: bytes) -> None:
+        """To all callers, as if Redis had."""
+        for writer in self._callers:
+            writer.write(data)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -47,6 +53,7 @@ class TcpProxy:
         except OSError:
             writer.transport.abort()
             return
+        self._callers.add(writer)
         for source, sink in ((reader, to_writer), (to_reader, writer)):
             task = asyncio.create_task(self._pass_on(source, sink, writer, to_writer))
             self._tasks.add(task)
@@ -65,3 +72,4 @@ class TcpProxy:
         for writer in both:
             writer.transport.abort()
             self._writers.discard(writer)
+            self._callers.discard(writer)

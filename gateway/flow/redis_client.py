@@ -89,26 +89,23 @@ class FlowRedis:
         Raises:
             FlowUnavailable: Redis is gone, slower than the deadline, or refuses the script.
         """
-        self._check_pause()
         call = _Call(script, keys, args, self._loop.create_future())
-        self._pending.append(call)
-        self._send_soon()
-        return await call.answer
+        return await self._queue(call, len(self._pending))
 
     async def run_first(self, script: str, keys: Sequence[str], args: Callable[[], _Args]) -> Any:
         """The same, at the head of the next batch, its arguments made as that batch is sent.
 
         No call is unanswered at that moment, so the arguments may describe this worker's state.
         """
-        self._check_pause()
         call = _Call(script, keys, args, self._loop.create_future(), alone=True)
-        self._pending.insert(0, call)
-        self._send_soon()
-        return await call.answer
+        return await self._queue(call, 0)
 
-    def _check_pause(self) -> None:
+    def _queue(self, call: _Call, place: int) -> "asyncio.Future[Any]":
         if self._clock() < self._paused_until:
             raise FlowUnavailable("the flow Redis did not answer a moment ago")
+        self._pending.insert(place, call)
+        self._send_soon()
+        return call.answer
 
     # Out ----------------------------------------------------------------------------------------
 

@@ -20,12 +20,12 @@ _FLOW_DEADLINE_S = 2.0
 
 
 @pytest.fixture
-async def connect(flow_server: RedisServer) -> AsyncIterator[Callable[[], FlowRedis]]:
+async def connect(flow_server: RedisServer) -> AsyncIterator[Callable[..., FlowRedis]]:
     """Makes as many clients as a test needs: each stands for one worker."""
     async with AsyncExitStack() as stack:
 
-        def make() -> FlowRedis:
-            flow = FlowRedis(flow_server.url, deadline_s=_FLOW_DEADLINE_S, clock=time.monotonic)
+        def make(url: str = flow_server.url) -> FlowRedis:
+            flow = FlowRedis(url, deadline_s=_FLOW_DEADLINE_S, clock=time.monotonic)
             stack.push_async_callback(flow.close)
             return flow
 

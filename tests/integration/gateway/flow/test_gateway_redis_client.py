@@ -9,6 +9,7 @@ from gateway.errors import FlowUnavailable
 from gateway.flow import redis_keys
 from gateway.flow.redis_client import FlowRedis
 from tests.redis_server import RedisServer
+from tests.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.integration
 
@@ -98,6 +99,48 @@ async def test_a_redis_that_stops_while_it_is_connected_to_gives_no_later_call_i
     await until_answering(flow)
     calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
     assert [slots for _, slots in await asyncio.gather(*calls)] == list(range(1, 51))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$4\r\n\xff\xfe\xfd\xfc\r\n"],
+    ids=["not Redis", "not UTF-8"],
+)
+async def test_answers_that_cannot_be_are_nobodys(
+    connect: Callable[[str], FlowRedis], flow_server: RedisServer, data: bytes
+) -> None:
+    """After them nothing on the connection can be told from something else: it is made anew."""
+    async with TcpProxy(flow_server.port) as proxy:
+        flow = connect(flow_server.url.replace(str(flow_server.port), str(proxy.port)))
+        await take(flow)
+        flow_server.pause()  # a call is under way, and Redis does not answer it
+        try:
+            call = asyncio.create_task(take(flow))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            proxy.say(data)
+            with pytest.raises(FlowUnavailable, match=r"flow Redis: (?!no answer)"):
+                await asyncio.wait_for(call, 20)
+        finally:
+            flow_server.resume()
+        await until_answering(flow)
+        calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
+        assert [slots for _, slots in await asyncio.gather(*calls)] == list(range(1, 51))
+
+
+async def test_an_answer_that_nobody_asked_for_is_no_later_calls(
+    connect: Callable[[str], FlowRedis], flow_server: RedisServer
+) -> None:
+    async with TcpProxy(flow_server.port) as proxy:
+        flow = connect(flow_server.url.replace(str(flow_server.port), str(proxy.port)))
+        await take(flow)
+        proxy.say(b"+OK\r\n")
+        async with asyncio.timeout(20):
+            while flow.available:
+                await asyncio.sleep(0.01)
+        await until_answering(flow)
+        calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
+        assert [slots for _, slots in await asyncio.gather(*calls)] == list(range(1, 51))
 
 
 async def test_callers_that_leave_do_not_disturb_the_others(flow: FlowRedis) -> None:
