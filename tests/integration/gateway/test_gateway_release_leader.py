@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import psutil
 import pytest
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.integration
 # 80 steps of fifty people each: a kill after the first falls between them.
 PEOPLE = 5000
 BATCH = 4000
+FAR_OFF_S = 4_000_000_000.0
 
 
 def port_that_lets_people_in(url: str) -> int:
@@ -47,11 +48,20 @@ def kill_whoever_holds(port: int, workers: list[psutil.Process]) -> psutil.Proce
     raise AssertionError(f"no worker is connected from port {port}")
 
 
+@pytest.fixture
+async def ledger(ledger_server: RedisServer) -> AsyncIterator[Ledger]:
+    ledger = Ledger(ledger_server.url, deadline_s=30)
+    yield ledger
+    await ledger.close()
+
+
 @pytest.mark.timeout(180)
 async def test_batch_of_a_killed_leader_is_completed_by_the_other_worker(
-    start_gateway: Callable[..., GatewayProcess], operators: Directory, ledger_server: RedisServer
+    start_gateway: Callable[..., GatewayProcess],
+    operators: Directory,
+    ledger: Ledger,
+    ledger_server: RedisServer,
 ) -> None:
-    ledger = Ledger(ledger_server.url, deadline_s=30)
     store = ReleaseStore(ledger)
     await store.set_control(ReleaseControl(batch_max=BATCH), at_s=0, actor="test")
     rows = ({"email": f"person{number}@example.com"} for number in range(PEOPLE))
@@ -68,16 +78,19 @@ async def test_batch_of_a_killed_leader_is_completed_by_the_other_worker(
         workers = gate.workers()
         port = await watching
         leader = kill_whoever_holds(port, workers)
+        # The next leader decides anew once it has closed the batch: it is to let in nobody more.
+        await store.set_control(ReleaseControl(begins_at_s=FAR_OFF_S), at_s=0, actor="test")
         [batch] = await operators.releases.newest()
         assert 0 < batch.released < batch.size == BATCH, "the kill fell into the batch"
         [open_decision] = await store.newest_decisions(5)
         assert open_decision.released is None
-        while (await store.newest_decisions(1))[0].released is None:
+        while (await store.newest_decisions(5))[-1].released is None:
             await asyncio.sleep(0.05)
         assert leader.pid not in {worker.pid for worker in gate.workers()}
         survivors = [worker for worker in workers if worker.pid != leader.pid]
         assert all(worker.is_running() for worker in survivors)
-    [closed] = await store.newest_decisions(5)
+    [*later, closed] = await store.newest_decisions(5)
+    assert all(each.decision.batch == 0 for each in later)
     assert (closed.decision.decision_id, closed.released) == (
         open_decision.decision.decision_id,
         BATCH,
@@ -91,4 +104,3 @@ async def test_batch_of_a_killed_leader_is_completed_by_the_other_worker(
     [today] = await operators.overview.days(1)
     assert today.counts["invited"] == BATCH
     assert [finding async for finding in check_ledger(ledger)] == []
-    await ledger.close()
