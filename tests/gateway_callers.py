@@ -1,7 +1,7 @@
 """Callers of a gateway process, the line as they see it, and what they are charged."""
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import httpx
 import redis.asyncio as redis
@@ -21,7 +21,7 @@ def caller(gateway: GatewayProcess, api_key: str) -> httpx.AsyncClient:
     )
 
 
-async def until_waiting(client: httpx.AsyncClient, count: int) -> dict[str, object]:
+async def until_waiting(client: httpx.AsyncClient, count: int) -> dict[str, Any]:
     """The account's view of the line, once so many of its requests wait."""
     while True:
         view = (await client.get("/v1/queue")).json()["models"]
@@ -57,7 +57,8 @@ async def load_by_worker(flow: RedisServer) -> dict[str, WorkerLoad]:
         (leases,) = [key async for key in client.scan_iter("fg:pool:*localhost*:leases")] or [""]
         pool = leases.removesuffix(":leases")
         found = {}
-        for worker in await client.zrange(leases, 0, -1):
+        # Strings, since the client decodes; redis does not tell that by its types.
+        for worker in cast("list[str]", await client.zrange(leases, 0, -1)):
             keys = f"{pool}:worker:{worker}"
             slots = await client.hvals(keys + ":slots")
             found[worker] = WorkerLoad(sum(map(int, slots)), await client.hlen(keys + ":tickets"))

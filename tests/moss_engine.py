@@ -85,7 +85,9 @@ class MossEngine:
 
         Logits are a list per token, one number for each token of the vocabulary.
         """
-        return self._exchange({"prompts": prompts, "tokens": tokens, "logits": logits})["outputs"]
+        request = {"prompts": prompts, "tokens": tokens, "logits": logits}
+        outputs: list[dict[str, Any]] = self._exchange(request)["outputs"]
+        return outputs
 
     def _exchange(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None

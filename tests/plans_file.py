@@ -17,7 +17,7 @@ _WIDE = {
 }
 
 
-def plan(name: str = "free", **limits: Any) -> Plan:
+def plan(name: str = "free", /, **limits: Any) -> Plan:
     return Plan(name=name, **{**_WIDE, **limits})
 
 

@@ -63,5 +63,6 @@ class PublishedReplicas:
         self._keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._keeping
-        for store in (*self._stores.values(), self._keeper):
+        for store in self._stores.values():
             store.close()
+        self._keeper.close()

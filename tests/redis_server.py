@@ -46,9 +46,8 @@ class RedisServer:
     @classmethod
     def ledger(cls, folder: Path) -> Self:
         """As the launcher runs it: each acknowledged write is on disk, a torn tail is repaired."""
-        options = ("--appendonly", "yes", "--appendfsync", "always", "--aof-load-truncated", "no")
-        options += ("--repl-diskless-sync-delay", "0")
-        return cls(folder, *options)
+        kept = ("--appendonly", "yes", "--appendfsync", "always", "--aof-load-truncated", "no")
+        return cls(folder, *kept, "--repl-diskless-sync-delay", "0")
 
     @classmethod
     def flow(cls, folder: Path) -> Self:

@@ -72,7 +72,7 @@ def test_the_gateway_reads_what_a_model_is_while_it_has_no_replica() -> None:
     model = parse_model(model_record_json(replicas_wanted=0, replicas_max=4, facts=facts))
     assert model is not None
     assert (model.context_tokens_max, model.template_tokens) == (8192, 34)
-    assert (model.tokenizer, model.endpoints) == ("/models/smollm2", set(FACTS.endpoints))
+    assert (model.tokenizer, model.endpoints) == ("/models/smollm2", frozenset(FACTS.endpoints))
 
 
 def test_the_gateway_reads_which_adapters_a_model_is_to_have() -> None:

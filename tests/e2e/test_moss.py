@@ -121,14 +121,15 @@ def client(moss: tuple[RunningFloodgate, Any]) -> Iterator[OpenAI]:
 
 
 def ask(client: OpenAI, *messages: dict[str, Any], **fields: Any) -> Any:
+    conversation: list[Any] = [SYSTEM, *messages]
     return client.chat.completions.create(
-        model=NAME, messages=[SYSTEM, *messages], temperature=0, **fields
+        model=NAME, messages=conversation, temperature=0, **fields
     )
 
 
 def sent(message: dict[str, Any]) -> dict[str, Any]:
     """A message as it goes over the wire: with arguments in a string."""
-    text = json.loads(json.dumps(message))
+    text: dict[str, Any] = json.loads(json.dumps(message))
     for call in text.get("tool_calls", ()):
         call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
     return text

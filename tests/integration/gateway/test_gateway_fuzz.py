@@ -7,6 +7,7 @@ The engine answers in this process's loop, so the requests are sent from a threa
 import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -29,6 +30,7 @@ from waitlist.directory import Directory
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 ENDPOINTS = sorted(FIELDS)
+Operation = schemathesis.schemas.APIOperation[Any, Any, Any, Any]
 # The same examples in every run; few, since each is a request of some milliseconds.
 BOUNDED = settings(
     max_examples=30,
@@ -71,7 +73,7 @@ async def test_engine_endpoints_are_as_the_document_says(
 
         @BOUNDED
         @given(case=operation.as_strategy(generation_mode=mode))
-        def send(case: schemathesis.Case) -> None:
+        def send(case: schemathesis.Case[Any]) -> None:
             if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
                 case.body["model"] = MODEL
             before = len(watched.requests)
@@ -145,7 +147,7 @@ async def test_routes_for_people_and_operators_never_fail(
 
         @FEW
         @given(data=st.data())
-        def send(operation: schemathesis.schemas.APIOperation, data: st.DataObject) -> None:
+        def send(operation: Operation, data: st.DataObject) -> None:
             modes = list(GenerationMode) if operation.body else [GenerationMode.POSITIVE]
             mode = data.draw(st.sampled_from(modes))
             case = data.draw(operation.as_strategy(generation_mode=mode))
@@ -212,7 +214,8 @@ async def test_whatever_comes_is_answered_and_only_good_bodies_go_on(
             @given(body=bodies, extra=headers)
             def send(body: bytes, extra: dict[str, bytes]) -> None:
                 before = len(watched.requests)
-                given_headers = {**extra, "authorization": f"Bearer {api_key}".encode()}
+                given_headers = {name.encode(): value for name, value in extra.items()}
+                given_headers[b"authorization"] = f"Bearer {api_key}".encode()
                 answer = client.post(f"/v1/{endpoint}", content=body, headers=given_headers)
                 assert answer.status_code < 500, answer.text
                 assert len(watched.requests) - before == (answer.status_code == 200)

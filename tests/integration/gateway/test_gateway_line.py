@@ -186,7 +186,7 @@ async def test_a_stream_that_was_told_its_place_is_refused_inside_the_stream(
     where: tuple[str, ...],
 ) -> None:
     held = Held(engine)
-    bodies = {
+    bodies: dict[str, dict[str, object]] = {
         "/v1/completions": {"model": MODEL, "prompt": "x"},
         "/v1/responses": {"model": MODEL, "input": "x"},
         "/v1/messages": {**CHAT, "max_tokens": 5},

@@ -96,7 +96,7 @@ async def until_without_replica(gateway: GatewayProcess, replicas: PublishedRepl
 class Counter:
     """Where the account stands in the order of the line, in tokens: its plan's weight is 1."""
 
-    def __init__(self, state: "redis.Redis[str]", account_id: str) -> None:
+    def __init__(self, state: redis.Redis, account_id: str) -> None:
         self._state = state
         self._account_id = account_id
 

@@ -17,12 +17,13 @@ from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
 pytestmark = pytest.mark.integration
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "vllm_0_29"
-CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
-COMPLETIONS = {"model": MODEL, "prompt": ["one", "two"], "n": 2, "max_tokens": 10}
-RESPONSES = {"model": MODEL, "input": "hello"}
-MESSAGES = {**CHAT, "max_tokens": 8}
+Body = dict[str, object]
+CHAT: Body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+COMPLETIONS: Body = {"model": MODEL, "prompt": ["one", "two"], "n": 2, "max_tokens": 10}
+RESPONSES: Body = {"model": MODEL, "input": "hello"}
+MESSAGES: Body = {**CHAT, "max_tokens": 8}
 # A recorded answer; the request; and what the engine said that it cost, prompt and output.
-CASES: dict[str, tuple[str, dict[str, object], tuple[int, int]]] = {
+CASES: dict[str, tuple[str, Body, tuple[int, int]]] = {
     "chat_whole.json": ("chat/completions", CHAT, (37, 8)),
     "chat_whole_n2.json": ("chat/completions", {**CHAT, "n": 2}, (37, 16)),
     "chat_stream.sse": ("chat/completions", CHAT, (37, 8)),

@@ -168,8 +168,12 @@ async def test_metrics_count_the_line_without_naming_anybody(
         await operators.releases.release(1)
 
         async def counted() -> list[float]:
-            names = ('waitlist_people{state="waiting"}', 'waitlist_people{state="invited"}')
-            names += ('waitlist_mails{state="held"}', "release_leader")
+            names = [
+                'waitlist_people{state="waiting"}',
+                'waitlist_people{state="invited"}',
+                'waitlist_mails{state="held"}',
+                "release_leader",
+            ]
             return [await gateway.metric(f"floodgate_{re.escape(name)}") for name in names]
 
         # Automatic release may let the others in, too: all three are somewhere.

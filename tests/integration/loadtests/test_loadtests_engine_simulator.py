@@ -247,7 +247,8 @@ async def published(
 
     async def look(replica_id: str) -> str | None:
         key = redis_keys.replica_record_prefix("simulated") + replica_id
-        found: str | None = await asyncio.to_thread(flow.get, key)
+        found = await asyncio.to_thread(flow.get, key)
+        assert not isinstance(found, bytes)
         return found
 
     with (

@@ -23,7 +23,7 @@ NOT_CALLING = (
     "<|Inner Thoughts|>: I know that.<eot>\n<|Commands|>: None<eoc>\n"
     "<|Results|>:\nNone\n<eor>\n<|MOSS|>: It is  4.<eom>"
 )
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {
         "type": "function",
         "function": {"name": name, "parameters": {"type": "object", "properties": properties}},

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 import redis
@@ -34,39 +34,43 @@ class Clock:
 
 
 class LedgerState:
-    """What the ledger holds, read without the code under test."""
+    """What the ledger holds, read without the code under test.
 
-    def __init__(self, client: "redis.Redis[str]") -> None:
+    Of strings, since the client decodes; redis does not tell that by its types.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
         self.client = client
 
     def records(self, kind: str) -> dict[str, dict[str, str]]:
         prefix = f"{TAG}{kind}:"
         return {
-            name.removeprefix(prefix): self.client.hgetall(name)
+            name.removeprefix(prefix): cast("dict[str, str]", self.client.hgetall(name))
             for name in self.client.scan_iter(f"{prefix}*", count=1000)
         }
 
     def accounts_by_email_digest(self) -> dict[str, str]:
         prefix = f"{TAG}email:"
         return {
-            name.removeprefix(prefix): self.client.get(name) or ""
+            name.removeprefix(prefix): cast("str | None", self.client.get(name)) or ""
             for name in self.client.scan_iter(f"{prefix}*", count=1000)
         }
 
     def audit(self, action: str = "") -> list[dict[str, str]]:
-        entries = [fields for _, fields in self.client.xrange(f"{TAG}audit")]
-        return [entry for entry in entries if action in ("", entry["action"])]
+        entries = cast("list[tuple[str, dict[str, str]]]", self.client.xrange(f"{TAG}audit"))
+        return [entry for _, entry in entries if action in ("", entry["action"])]
 
     def everything_as_text(self) -> str:
         """Names and values of all that is stored."""
         texts = []
         for name in self.client.scan_iter("*", count=1000):
-            read = {
+            readers: dict[str, Callable[[str], object]] = {
                 "string": self.client.get,
                 "hash": self.client.hgetall,
                 "stream": self.client.xrange,
                 "zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
-            }[self.client.type(name)]
+            }
+            read = readers[cast("str", self.client.type(name))]
             texts.append(f"{name} {read(name)}")
         return "\n".join(sorted(texts))
 
@@ -87,7 +91,9 @@ class LedgerState:
         emails = [account["email"] for account in accounts.values()]
         assert len(set(emails)) == len(emails)
         assert sorted(self.accounts_by_email_digest().values()) == sorted(accounts)
-        by_number = self.client.zrange(f"{TAG}keys", 0, -1, withscores=True)
+        by_number = cast(
+            "list[tuple[str, float]]", self.client.zrange(f"{TAG}keys", 0, -1, withscores=True)
+        )
         assert {key_id for key_id, _ in by_number} == keys.keys()
         assert [number for _, number in by_number] == list(range(1, len(keys) + 1))
         redeemed = self.audit("invite_redeemed")
@@ -117,7 +123,7 @@ def ledger_state(ledger_server: RedisServer) -> Iterator[LedgerState]:
 
 
 @pytest.fixture
-def flow_client(flow_server: RedisServer) -> Iterator["redis.Redis[str]"]:
+def flow_client(flow_server: RedisServer) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(flow_server.url, decode_responses=True) as client:
         yield client
 

@@ -240,7 +240,7 @@ async def test_list_holds_keys_that_are_made_meanwhile(directory: Directory, clo
     """Also when the clock goes back: no key is told twice and none is left out."""
     first = await redeem_many(directory, 250)
     [invite] = await directory.create_invites(1)
-    seen = []
+    seen: list[str] = []
     async for listing in directory.list_keys():
         if not seen:
             clock.advance(-3600)
@@ -253,7 +253,7 @@ async def test_list_holds_keys_that_are_made_meanwhile(directory: Directory, clo
 
 
 async def test_revoked_key_is_marked_in_both_stores_and_announced(
-    directory: Directory, ledger_state: Any, flow_client: "redis.Redis[str]"
+    directory: Directory, ledger_state: Any, flow_client: redis.Redis
 ) -> None:
     [key_id] = await redeem_many(directory, 1)
     with ledger_state.client.pubsub(ignore_subscribe_messages=True) as announced:
@@ -280,7 +280,7 @@ async def test_revoked_key_is_found_as_revoked(directory: Directory) -> None:
 
 
 async def test_second_revocation_changes_nothing_but_writes_the_tombstone_again(
-    directory: Directory, ledger_state: Any, flow_client: "redis.Redis[str]", clock: Any
+    directory: Directory, ledger_state: Any, flow_client: redis.Redis, clock: Any
 ) -> None:
     [key_id] = await redeem_many(directory, 1)
     first = await directory.revoke_key(key_id)

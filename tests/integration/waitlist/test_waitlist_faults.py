@@ -70,7 +70,11 @@ async def test_kill_of_the_ledger_loses_no_acknowledged_redemption(
     async def kill_and_restart() -> None:
         for _ in range(4):
             goal = len(acknowledged) + draw.randint(20, 150)
-            await has_become(lambda goal=goal: len(acknowledged) >= goal or not queue)
+
+            def is_far_enough(goal: int = goal) -> bool:
+                return len(acknowledged) >= goal or not queue
+
+            await has_become(is_far_enough)
             ledger_server.kill()
             await asyncio.to_thread(ledger_server.start)
 
@@ -259,7 +263,7 @@ async def test_new_ledger_gets_our_version(directory: Directory, ledger_state: A
 async def test_revocation_holds_though_flow_is_gone(
     ledger_server: RedisServer,
     flow_server: RedisServer,
-    flow_client: "redis.Redis[str]",
+    flow_client: redis.Redis,
     fault: str,
 ) -> None:
     async with open_directory(ledger_server.url, flow_server.url, deadline_s=0.5) as directory:

@@ -1,6 +1,7 @@
 """The .env files to begin with name settings that exist, with values that they take."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dotenv import dotenv_values
@@ -12,7 +13,10 @@ from serving.engine.engine_config import engine_arguments, placement_bundles
 from serving.settings import ServingSettings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
-GIVEN = {"flow_url": "redis://127.0.0.1:6379/0", "engine_secret": "0123456789abcdef"}
+GIVEN: dict[str, Any] = {
+    "flow_url": "redis://127.0.0.1:6379/0",
+    "engine_secret": "0123456789abcdef",
+}
 
 
 def read(name: str, monkeypatch: pytest.MonkeyPatch) -> ServingSettings:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.benches import engine_tables, gateway_tables
+from loadtests.clients.canned import WORKLOADS
 from loadtests.probes.machine import Machine
 from loadtests.results.report import Recorder
 
@@ -13,7 +14,7 @@ def recorder(tmp_path: Path) -> Recorder:
 
 
 def add_gateway_runs(recorder: Recorder, target: str, rate: float, latency_ms: float) -> None:
-    for workload in gateway_tables.WORKLOADS:
+    for workload in WORKLOADS:
         recorder.add(
             kind="saturation",
             target=target,

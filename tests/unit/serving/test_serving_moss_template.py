@@ -181,7 +181,7 @@ def test_what_a_person_types_is_no_control_token(typed: str) -> None:
 def test_no_text_of_anybody_becomes_a_mark(text: str) -> None:
     def conversation(words: str) -> Counter[str]:
         named = {"type": "function", "function": {"name": words, "parameters": {}}}
-        asking = {"properties": {words: {}}}
+        asking: dict[str, Any] = {"properties": {words: {}}}
         tools = [
             SEARCH,
             named,

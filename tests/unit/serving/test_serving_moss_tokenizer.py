@@ -78,9 +78,9 @@ def test_line_breaks_beside_indentation_stay() -> None:
 def test_added_tokens_stand_as_in_the_published_vocabulary() -> None:
     # Ids that MOSS's own code and issues name, counted from the end of a text, 106028.
     first = ADDED[TEXT_END]
-    assert TOKENIZER.token_to_id("<eom>") - first == 106068 - 106028
-    assert TOKENIZER.token_to_id("  ") - first == 106058 - 106028
-    assert TOKENIZER.token_to_id("   ") - first == 106057 - 106028
+    assert TOKENIZER.token_to_id("<eom>") == first + 106068 - 106028
+    assert TOKENIZER.token_to_id("  ") == first + 106058 - 106028
+    assert TOKENIZER.token_to_id("   ") == first + 106057 - 106028
 
 
 def test_turn_marks_are_ordinary_text() -> None:

@@ -68,7 +68,7 @@ def test_no_secret_is_printed() -> None:
 def test_is_frozen() -> None:
     settings = ServingSettings()
     with pytest.raises(ValidationError, match="frozen"):
-        settings.replicas = 2
+        settings.replicas = 2  # type: ignore[misc]
 
 
 def test_every_field_is_described() -> None:

@@ -65,7 +65,7 @@ async def model_at_the_engine(client: httpx.AsyncClient, engine: ScriptedEngine,
 async def test_an_alias_reaches_its_model_on_every_endpoint_and_is_counted_as_that(
     start: Start, api_key: str, directory: Directory, engine: ScriptedEngine, tmp_path: Path
 ) -> None:
-    bodies = {
+    bodies: dict[str, dict[str, object]] = {
         PATH: {"messages": MESSAGES},
         "/v1/completions": {"prompt": "hello"},
         "/v1/responses": {"input": "hello"},
@@ -97,7 +97,7 @@ async def test_an_account_stays_on_one_side_of_a_canary_whichever_worker_it_asks
 ) -> None:
     routes_file = write_routes(tmp_path, {"chat": {"stable": 50, "next": 50}})
     async with start(routes_file=routes_file) as gateway:
-        sides = []
+        sides: list[str] = []
         for key in await new_keys(directory, 12):
             async with caller(gateway, key) as client:
                 got = {await model_at_the_engine(client, engine, "chat") for _ in range(4)}

@@ -235,7 +235,11 @@ async def hit_rate(
                 arrived = simulator.total("arrived")
                 body = turn(f"{kind}-{(place + number) % CONVERSATIONS}", number)
                 calls.append(asyncio.create_task(client.post(PATH, json=body)))
-                await until(lambda arrived=arrived: simulator.total("arrived") > arrived)
+
+                def has_arrived(arrived: float = arrived) -> bool:
+                    return simulator.total("arrived") > arrived
+
+                await until(has_arrived)
             await asyncio.to_thread(simulator.inject, "clear")
             assert {(await call).status_code for call in calls} == {200}
             while await gateway.metric(r"floodgate_slots_held\{"):

@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import pytest
@@ -25,7 +26,11 @@ class Sleepers:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def __call__(
-        self, *arguments: str, code: str = SLEEPER, log: Path = Path(os.devnull), **environment: str
+        self,
+        *arguments: str,
+        code: str = SLEEPER,
+        log: Path = Path(os.devnull),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> int:
         with log.open("wb") as stderr:
             process = subprocess.Popen(
@@ -71,10 +76,10 @@ def test_ends_what_carries_the_folder_and_nothing_else(
 ) -> None:
     home, folder = dead_run
     by_argument = sleeper(f"--log_dir={folder}/ray")
-    by_environment = sleeper(**{RUN_MARK: str(folder)})
+    by_environment = sleeper(environment={RUN_MARK: str(folder)})
     by_log = sleeper(log=folder / "agent.log")
-    stubborn = sleeper(code=STUBBORN, **{RUN_MARK: str(folder)})
-    bystander = sleeper("floodgate", **{RUN_MARK: "/tmp/floodgate-other"})
+    stubborn = sleeper(code=STUBBORN, environment={RUN_MARK: str(folder)})
+    bystander = sleeper("floodgate", environment={RUN_MARK: "/tmp/floodgate-other"})
     assert processes.end_leftovers(home) == 4
     for pid in (by_argument, by_environment, by_log, stubborn):
         assert not psutil.pid_exists(pid)

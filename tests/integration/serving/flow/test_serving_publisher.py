@@ -39,14 +39,17 @@ def test_publishes_at_once(flow: Redis, publish: MakePublisher) -> None:
     assert 0 < flow.pttl(RECORD) <= RECORD_LIFE_MS
     now_ms = redis_now_ms(flow)
     expires_at_ms = flow.zscore(REPLICAS, "r1")
+    assert expires_at_ms is not None
     assert now_ms < expires_at_ms <= now_ms + RECORD_LIFE_MS
-    assert abs(flow.zscore(redis_keys.MODELS, "m") - now_ms) < RECORD_LIFE_MS
+    model_known_at_ms = flow.zscore(redis_keys.MODELS, "m")
+    assert model_known_at_ms is not None
+    assert abs(model_known_at_ms - now_ms) < RECORD_LIFE_MS
 
 
 def test_publishes_again_and_again(flow: Redis, publish: MakePublisher) -> None:
     count = itertools.count()
     publish("r1", lambda: str(next(count)))
-    until(lambda: (flow.get(RECORD) or "0") >= "2")
+    until(lambda: str(flow.get(RECORD) or "0") >= "2")
 
 
 def test_a_change_is_published_at_once(flow: Redis, publish: MakePublisher) -> None:

@@ -16,7 +16,7 @@ from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
 
-TERMS = {
+TERMS: dict[str, Any] = {
     "replicas_min": 0,
     "replicas_max": 4,
     "adapters": ["poet"],

@@ -103,7 +103,7 @@ async def test_keys_that_are_none(directory: Directory) -> None:
 
 
 async def test_leaked_key_is_revoked_by_whoever_shows_it(
-    directory: Directory, flow_client: "redis.Redis[str]"
+    directory: Directory, flow_client: redis.Redis
 ) -> None:
     account = await new_account(directory, "ada")
     revocation = await directory.keys.revoke_leaked(account.api_key)
@@ -135,7 +135,7 @@ async def test_account_hands_on_as_many_invites_as_it_was_given(
 
 
 async def test_branch_is_revoked_with_its_keys_and_codes_and_nothing_else(
-    directory: Directory, flow_client: "redis.Redis[str]"
+    directory: Directory, flow_client: redis.Redis
 ) -> None:
     root = await new_account(directory, "root")
     other = await new_account(directory, "other")

@@ -59,7 +59,7 @@ async def test_many_joining_at_once_get_one_place_each(open_line: Open) -> None:
     ],
 )
 async def test_wrong_requests_are_refused_without_the_ledger(
-    line: Directory, ledger_server: Any, given: dict[str, str], error: type[Exception]
+    line: Directory, ledger_server: Any, given: dict[str, Any], error: type[Exception]
 ) -> None:
     ledger_server.kill()
     with pytest.raises(error):

@@ -143,7 +143,11 @@ async def test_kills_at_random_points_lose_and_double_nobody(
         while len(processes.running) < 2:
             processes.start()
         goal = int(client.get(LET_IN)) + draw.randint(1, 25)
-        await has_become(lambda goal=goal: int(client.get(LET_IN)) >= min(goal, 200))
+
+        def are_let_in(goal: int = goal) -> bool:
+            return int(client.get(LET_IN)) >= min(goal, 200)
+
+        await has_become(are_let_in)
         if draw.random() < 0.3:
             ledger_server.kill()
             await asyncio.to_thread(ledger_server.start)

@@ -43,12 +43,14 @@ async def findings_of(ledger: Ledger) -> list[Finding]:
 class Damage:
     """Ways to harm the first person's records."""
 
-    def __init__(self, client: "redis.Redis[str]", redemption: Any) -> None:
+    def __init__(self, client: redis.Redis, redemption: Any) -> None:
         self.client = client
         self.account = f"{TAG}account:{redemption.account_id}"
         self.key = f"{TAG}key:{redemption.key_id}"
         self.key_id = redemption.key_id
-        self.invite = f"{TAG}invite:{client.hget(self.account, 'invite_id')}"
+        invite_id = client.hget(self.account, "invite_id")
+        assert isinstance(invite_id, str)
+        self.invite = f"{TAG}invite:{invite_id}"
         [self.email] = [
             name
             for name in client.scan_iter(f"{TAG}email:*")

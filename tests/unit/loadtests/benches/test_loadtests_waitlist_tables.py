@@ -7,7 +7,8 @@ from loadtests.probes.ledger_gauge import PeopleMemory, ScriptUse
 from loadtests.probes.machine import Machine
 from loadtests.results.report import Recorder
 
-PLAN = {"people": (10, 20), "rate_per_s": 500.0, "released": 5, "pending": 3}
+PEOPLE = (10, 20)
+PLAN = {"people": PEOPLE, "rate_per_s": 500.0, "released": 5, "pending": 3}
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def recorder(tmp_path: Path) -> Recorder:
 
 
 def add_growth(recorder: Recorder, *bytes_each: float) -> None:
-    for people, each in zip(PLAN["people"], bytes_each, strict=True):
+    for people, each in zip(PEOPLE, bytes_each, strict=True):
         recorder.add(
             kind="growth",
             people=people,
