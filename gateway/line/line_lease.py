@@ -110,8 +110,10 @@ class LineLease:
             self.held.acknowledge(ticket_id)
             self.held.take(replica_id, account_id)
             ticket = self.tickets.waiting.get(ticket_id)
-            if ticket is None:  # its caller hung up meanwhile, or got it by another way
+            if ticket is None:  # its caller left meanwhile, or got a slot by another way
                 self.held.release(replica_id, account_id)
+                if charge := self.tickets.charge_of_left(ticket_id):
+                    self.held.correct(account_id, -charge)
                 self.call_soon()
                 continue
             self.tickets.remove(ticket)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from gateway.line.ticket import Ticket
 
-# A grant may arrive twice, by push and by heartbeat, about a second apart.
+# A grant may arrive twice, by push and by heartbeat, about a second apart; and as late as that
+# after its ticket has left.
 _SEEN_MAX = 10_000
 _LEAVES_A_CALL = 500
 
@@ -26,6 +27,7 @@ class TicketBook:
         self._registered: set[str] = set()
         self._lost: set[str] = set()
         self._leaving: dict[str, int] = {}  # ticket -> keep_ms
+        self._left_charges: dict[str, float] = {}  # newest last
         self._seen: dict[str, None] = {}  # grants that have arrived, newest last
 
     def add(self, ticket: Ticket) -> None:
@@ -54,6 +56,13 @@ class TicketBook:
         """The same, and Redis is to be told."""
         self.remove(ticket)
         self._leaving[ticket.id] = keep_ms
+        self._left_charges[ticket.id] = ticket.charge
+        if len(self._left_charges) > _SEEN_MAX:
+            del self._left_charges[next(iter(self._left_charges))]
+
+    def charge_of_left(self, ticket_id: str) -> float:
+        """What a grant has charged for nothing that came as its ticket left."""
+        return self._left_charges.pop(ticket_id, 0.0)
 
     def grant_locally(self, ticket: Ticket) -> None:
         """Served without Redis, which takes the ticket out once it is back."""

@@ -453,6 +453,22 @@ async def test_hanging_up_with_a_slot_that_has_just_come_gives_the_charge_back(
     await workers.until(lambda: is_empty(state))
 
 
+async def test_a_grant_that_crosses_a_leave_gives_slot_and_charge_back(
+    workers: Workers, state: Any
+) -> None:
+    first, second = workers.new(replica("a", 1)), workers.new(replica("a", 1))
+    held = await granted(await first.enter(ask("x")))
+    ticket = await second.enter(ask("y"))
+    workers.tasks[1].cancel()  # the push is on its way
+    await asyncio.gather(workers.tasks[1], return_exceptions=True)
+    first.release(held, "x")
+    while not await state.zscore(KEYS + ":counters", "y"):
+        await asyncio.sleep(0.01)
+    second.leave(ticket)
+    await workers.until(lambda: is_empty(state), second)
+    assert not await state.zscore(KEYS + ":counters", "y")
+
+
 async def _has_waiting(state: Any, count: int) -> bool:
     return int(await state.hget(KEYS + ":state", "waiting") or 0) == count
 
