@@ -161,18 +161,22 @@ class Relay:
         if not self._started:
             self._is_event_stream = answer.content_type.startswith(_EVENT_STREAM)
         meter = self._meter_of(stream=self._is_event_stream)
-        async for piece in answer.chunks():
+        last = b""
+        while piece := await answer.read():
             if not self._has_passed:
                 await self._begin(answer)
             if self._is_event_stream:
                 self._times.piece()
-            if passed := meter.feed(piece):
+            passed = meter.feed(piece)
+            if answer.at_end:
+                last = passed
+                break
+            if passed:
                 await self._send({"type": "http.response.body", "body": passed, "more_body": True})
         if not self._has_passed:
             await self._begin(answer)
-        rest = meter.finish()
         self._watch.disarm()
-        await self._send({"type": "http.response.body", "body": rest})
+        await self._send({"type": "http.response.body", "body": last + meter.finish()})
 
     async def _begin(self, answer: EngineAnswer) -> None:
         """Not before the engine's first byte: until then another replica may answer instead."""

@@ -29,6 +29,10 @@ class EngineConnection(asyncio.Protocol):
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._pieces: list[bytes] = []
+        # The parser calls it for each chunk, and each event of a stream is one: through a method
+        # of ours a stream's bytes took twice as long to parse.
+        self.on_body = self._pieces.append
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._reusable = True
@@ -44,7 +48,7 @@ class EngineConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._answered = False  # status and headers have come
         self._complete = False
-        self._pieces: list[bytes] = []
+        self._pieces.clear()
         self._buffered_bytes = 0
         self._paused = False
         self._fault: str | None = None
@@ -87,13 +91,19 @@ class EngineConnection(asyncio.Protocol):
             if self._fault is not None:
                 raise EngineBroken(f"the engine's answer broke off: {self._fault}")
             await self._wait()
-        pieces, self._pieces = self._pieces, []
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
         self._buffered_bytes = 0
         if self._paused:
             self._paused = False
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return body
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all of the body has been read; it may have ended with what was read last."""
+        return self._complete and not self._pieces
 
     def end_exchange(self) -> None:
         """Cuts the connection unless the answer was complete and another may follow it."""
@@ -157,16 +167,21 @@ class EngineConnection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_BYTES_MAX:
                 self.fail(f"more than {_HEAD_BYTES_MAX} bytes of headers")
+            return
+        self._buffered_bytes += len(data)
+        if self._buffered_bytes > _BUFFER_BYTES_MAX and not self._paused:
+            assert self._transport is not None
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
 
-    # What the parser calls
+    # What the parser calls, beside on_body
 
     def on_message_begin(self) -> None:
         if self._complete:
-            self._reusable = False  # a second answer to one request
+            raise EngineBroken("a second answer to one request")  # no more is parsed
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._complete:
-            return
         name = name.lower()
         if name == b"content-type":
             self.content_type = value.decode("latin-1")
@@ -178,28 +193,12 @@ class EngineConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         status = self._parser.get_status_code()
-        if self._complete:
-            return
         if status < 200:  # 100 Continue and its like: the answer is still to come
             self.content_type, self.content_length, self._chunked = None, None, False
             return
         self.status = status
         self._answered = True
         self._reusable = self._reusable and self._parser.should_keep_alive()
-        self._wake()
-
-    def on_body(self, body: bytes) -> None:
-        if self._complete:
-            return
-        self._pieces.append(body)
-        self._buffered_bytes += len(body)
-        if self._buffered_bytes > _BUFFER_BYTES_MAX and not self._paused:
-            assert self._transport is not None
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
 
     def on_message_complete(self) -> None:
-        if self._answered:
-            self._complete = True
-            self._wake()
+        self._complete = self._answered

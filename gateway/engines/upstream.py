@@ -8,7 +8,7 @@ work behind it.
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -37,14 +37,18 @@ class EngineAnswer:
     _connection: EngineConnection
     _server: "_Server"
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body's bytes as they come.
+    @property
+    def at_end(self) -> bool:
+        """Whether `read` has given all of the body."""
+        return self._connection.at_end
+
+    async def read(self) -> bytes:
+        """The body's bytes as they come, b"" at its end.
 
         Raises:
             EngineBroken: the connection ended before the body did.
         """
-        while piece := await self._connection.read():
-            yield piece
+        return await self._connection.read()
 
     async def whole(self) -> bytes:
         """The whole body, for small answers.

@@ -127,7 +127,7 @@ async def test_the_head_names_host_secret_and_request(raw: RawEngine, ask: Ask) 
 async def test_a_piece_passes_before_the_next_is_sent(raw: RawEngine, ask: Ask) -> None:
     raw.scripts = [[CHUNKED, b"3\r\none\r\n"]]
     with await ask() as answer:
-        assert await anext(answer.chunks()) == b"one"
+        assert await answer.read() == b"one"
 
 
 @pytest.mark.parametrize(
