@@ -8,7 +8,11 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.connection.bounded_protocol import BoundedProtocol
+from gateway.connection.bounded_protocol import BoundedProtocol, ConnectionBounds
+
+BOUNDS = ConnectionBounds(
+    header_bytes_max=9999, header_time_s_max=9, body_time_s_max=9, write_stall_s_max=9
+)
 
 
 @asynccontextmanager

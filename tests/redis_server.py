@@ -56,7 +56,11 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        return self.url_at(self.port)
+
+    def url_at(self, port: int) -> str:
+        """The same server by another port, as through a proxy."""
+        return f"redis://:{self.password}@127.0.0.1:{port}/0"
 
     @property
     def pid(self) -> int:

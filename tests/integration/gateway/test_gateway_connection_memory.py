@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
-from gateway.connection.bounded_protocol import BoundedProtocol, ConnectionBounds
+from gateway.connection.bounded_protocol import BoundedProtocol
 from gateway.request.request_body import ClientWatch
-from tests.bounded_server import serving
+from tests.bounded_server import BOUNDS, serving
 
 pytestmark = pytest.mark.integration
 
@@ -25,9 +25,7 @@ COUNT = 20
 class Noted(BoundedProtocol):
     """Knows all that are alive."""
 
-    bounds = ConnectionBounds(
-        header_bytes_max=9999, header_time_s_max=9, body_time_s_max=9, write_stall_s_max=9
-    )
+    bounds = BOUNDS
     alive: ClassVar[weakref.WeakSet[BoundedProtocol]] = weakref.WeakSet()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -30,7 +30,7 @@ async def proxy(flow_server: RedisServer) -> AsyncIterator[TcpProxy]:
 async def gateway(
     start_gateway: Callable[..., GatewayProcess], flow_server: RedisServer, proxy: TcpProxy
 ) -> AsyncIterator[GatewayProcess]:
-    url = f"redis://:{flow_server.password}@127.0.0.1:{proxy.port}/0"
+    url = flow_server.url_at(proxy.port)
     async with start_gateway(flow_url=url, flow_deadline_s=DEADLINE_S, slots=2) as running:
         yield running
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.connection.answer_head import HEAD_EXTENSION
-from gateway.connection.bounded_protocol import BoundedProtocol, ConnectionBounds
-from tests.bounded_server import serving
+from gateway.connection.bounded_protocol import BoundedProtocol
+from tests.bounded_server import BOUNDS, serving
 
 pytestmark = pytest.mark.integration
 
@@ -45,9 +45,7 @@ def app() -> App:
 @pytest.fixture
 async def url(app: App) -> AsyncIterator[str]:
     class Bounded(BoundedProtocol):
-        bounds = ConnectionBounds(
-            header_bytes_max=9999, header_time_s_max=9, body_time_s_max=9, write_stall_s_max=9
-        )
+        bounds = BOUNDS
 
     async with serving(app, Bounded) as url:
         yield url

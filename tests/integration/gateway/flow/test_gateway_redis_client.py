@@ -33,10 +33,14 @@ async def until_answering(flow: FlowRedis) -> None:
             return
 
 
-async def test_a_thousand_calls_at_once_each_get_their_own_answer(flow: FlowRedis) -> None:
-    calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 1001))
+async def each_gets_its_own_answer(flow: FlowRedis, count: int) -> None:
+    calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, count + 1))
     answers = await asyncio.gather(*calls)
-    assert [slots for _, slots in answers] == list(range(1, 1001))
+    assert [slots for _, slots in answers] == list(range(1, count + 1))
+
+
+async def test_a_thousand_calls_at_once_each_get_their_own_answer(flow: FlowRedis) -> None:
+    await each_gets_its_own_answer(flow, 1000)
 
 
 async def test_scripts_are_loaded_again_after_a_restart(
@@ -54,9 +58,7 @@ async def test_a_flushed_script_cache_is_not_noticed(
 ) -> None:
     await take(flow)
     flow_server.make_ready()  # flushes data and scripts
-    calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
-    answers = await asyncio.gather(*calls)
-    assert [slots for _, slots in answers] == list(range(1, 51))
+    await each_gets_its_own_answer(flow, 50)
 
 
 async def test_a_killed_redis_fails_every_caller_and_comes_back(
@@ -97,8 +99,7 @@ async def test_a_redis_that_stops_while_it_is_connected_to_gives_no_later_call_i
     finally:
         flow_server.resume()
     await until_answering(flow)
-    calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
-    assert [slots for _, slots in await asyncio.gather(*calls)] == list(range(1, 51))
+    await each_gets_its_own_answer(flow, 50)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ async def test_answers_that_cannot_be_are_nobodys(
 ) -> None:
     """After them nothing on the connection can be told from something else: it is made anew."""
     async with TcpProxy(flow_server.port) as proxy:
-        flow = connect(flow_server.url.replace(str(flow_server.port), str(proxy.port)))
+        flow = connect(flow_server.url_at(proxy.port))
         await take(flow)
         flow_server.pause()  # a call is under way, and Redis does not answer it
         try:
@@ -124,23 +125,21 @@ async def test_answers_that_cannot_be_are_nobodys(
         finally:
             flow_server.resume()
         await until_answering(flow)
-        calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
-        assert [slots for _, slots in await asyncio.gather(*calls)] == list(range(1, 51))
+        await each_gets_its_own_answer(flow, 50)
 
 
 async def test_an_answer_that_nobody_asked_for_is_no_later_calls(
     connect: Callable[[str], FlowRedis], flow_server: RedisServer
 ) -> None:
     async with TcpProxy(flow_server.port) as proxy:
-        flow = connect(flow_server.url.replace(str(flow_server.port), str(proxy.port)))
+        flow = connect(flow_server.url_at(proxy.port))
         await take(flow)
         proxy.say(b"+OK\r\n")
         async with asyncio.timeout(20):
             while flow.available:
                 await asyncio.sleep(0.01)
         await until_answering(flow)
-        calls = (take(flow, f"pool-{slots}", slots) for slots in range(1, 51))
-        assert [slots for _, slots in await asyncio.gather(*calls)] == list(range(1, 51))
+        await each_gets_its_own_answer(flow, 50)
 
 
 async def test_callers_that_leave_do_not_disturb_the_others(flow: FlowRedis) -> None:
