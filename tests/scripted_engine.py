@@ -5,7 +5,7 @@ one, fail, or say nothing. Whatever a real vLLM can show is tested on a real vLL
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -48,9 +48,9 @@ async def answer_ok(request: EngineRequest) -> web.StreamResponse:
 class ScriptedEngine:
     """Runs in the test's own event loop on a free loopback port."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Sequence[str] = (MODEL,)) -> None:
         self.script: Script = answer_ok
-        self.models = [MODEL]
+        self._names = models  # for good: a gateway that tests share asks only every five seconds
         self.requests: list[EngineRequest] = []
         self._arrived = asyncio.Condition()
         app = web.Application(client_max_size=64 * 1024 * 1024)
@@ -62,7 +62,6 @@ class ScriptedEngine:
     def reset(self) -> None:
         """Answers plainly again, and forgets what it saw."""
         self.script = answer_ok
-        self.models = [MODEL]
         self.requests = []
 
     async def request(self, index: int) -> EngineRequest:
@@ -93,7 +92,7 @@ class ScriptedEngine:
         await self.stop()
 
     async def _models(self, request: web.Request) -> web.Response:
-        cards = [{"id": model, "object": "model"} for model in self.models]
+        cards = [{"id": model, "object": "model"} for model in self._names]
         return web.json_response({"object": "list", "data": cards})
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:

@@ -164,7 +164,7 @@ async def test_search_finds_place_and_account_and_is_noted_without_the_address(
     assert found["entry"]["entry_id"] == joined.entry_id
     assert found["account"]["account_id"] == account.account_id
     [noted] = ledger_state.audit("address_searched")
-    assert "ada" not in str(noted).lower().replace("admin", "")
+    assert "ada@" not in str(noted).lower()
     nobody = await client.post(
         "/search", json={"email": "nobody@example.com"}, headers=keys["operator"]
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -27,9 +27,15 @@ Start = Callable[..., GatewayProcess]
 
 
 @pytest.fixture
-def start(start_gateway: Start, engine: ScriptedEngine) -> Start:
+async def engine() -> AsyncIterator[ScriptedEngine]:
+    """An engine of its own, since the gateway that tests share asks theirs for its models."""
+    async with ScriptedEngine(models=("stable", "next")) as running:
+        yield running
+
+
+@pytest.fixture
+def start(start_gateway: Start) -> Start:
     """A gateway with two workers, in front of the models `stable` and `next`."""
-    engine.models = ["stable", "next"]
     return lambda **settings: start_gateway(**{"workers": 2, **settings})
 
 
