@@ -15,9 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from loadtests.benches.bare_vllm import CPU_STEP_FLAGS, cpu_flags, gpu_flags, start_bare_vllm
-from loadtests.benches.engine_plan import EnginePlan
+from loadtests.benches.engine_plan import Answers, EnginePlan
 from loadtests.benches.engine_tables import tables
-from loadtests.benches.standing_line import LineSampler, published_slots
+from loadtests.benches.standing_line import (
+    looks_at_line,
+    looks_at_vllm,
+    published_slots,
+    standing_line,
+)
 from loadtests.benches.whole_path import WholePath, start_whole_path
 from loadtests.clients import http_probe
 from loadtests.clients.chat_client import prompts, run_chats
@@ -80,7 +85,7 @@ def measure_one_after_the_other(
     recorder.fact("idle_cores_busy", {whole.target.name: idle_cores(whole.target)})
     for number in range(plan.rounds):
         measure_levels(whole.target, model_name, plan, number, recorder)
-        measure_standing_line(whole.target, model_name, plan, number, recorder, home)
+        measure_standing_lines(whole.target, model_name, plan, number, recorder, home)
     whole.target.process.stop()
     flags = gpu_flags(slots, os.environ, is_eager=whole.is_eager)
     bare = start_bare_vllm(whole.engine_settings, flags, model_name, home, folder)
@@ -89,6 +94,7 @@ def measure_one_after_the_other(
         warm_up((bare,), model_name, plan)
         for number in range(plan.rounds):
             measure_levels(bare, model_name, plan, number, recorder)
+            measure_standing_lines(bare, model_name, plan, number, recorder)
 
 
 def first_model(target: Target) -> str:
@@ -119,17 +125,14 @@ def measure_round(
     recorder: Recorder,
     home: Path,
 ) -> None:
-    """Each concurrency on one, then on the other; who goes first alternates.
-
-    The whole path also with a line in front of it.
-    """
+    """Each concurrency and each line on one, then on the other; who goes first alternates."""
     for target in pair if number % 2 == 0 else reversed(pair):
         (other,) = (one for one in pair if one is not target)
         other.process.pause()
         try:
             measure_levels(target, model_name, plan, number, recorder)
-            if target is pair[1]:
-                measure_standing_line(target, model_name, plan, number, recorder, home)
+            home_looked_at = home if target is pair[1] else None
+            measure_standing_lines(target, model_name, plan, number, recorder, home_looked_at)
         finally:
             other.process.resume()
         wait_until_it_chats(other, model_name)
@@ -141,16 +144,17 @@ def measure_levels(
     """One run at each concurrency; the same prompts for either target."""
     for concurrency, count in plan.chats:
         texts = prompts(count, seed=1000 * (number + 1) + concurrency)
-        measure(target, model_name, plan, number, concurrency, texts, recorder)
+        lengths = [plan.output_tokens] * count
+        measure(target, model_name, number, concurrency, texts, lengths, recorder)
 
 
 def measure(
     target: Target,
     model_name: str,
-    plan: EnginePlan,
     number: int,
     concurrency: int,
     texts: list[str],
+    output_tokens: list[int],
     recorder: Recorder,
 ) -> None:
     """One run on one target, recorded."""
@@ -161,7 +165,7 @@ def measure(
         headers=target.headers,
         texts=texts,
         concurrency=concurrency,
-        output_tokens=plan.output_tokens,
+        output_tokens=output_tokens,
     )
     recorder.add(
         target=target.name,
@@ -178,16 +182,26 @@ def measure(
     )
 
 
-def measure_standing_line(
-    target: Target, model_name: str, plan: EnginePlan, number: int, recorder: Recorder, home: Path
+def measure_standing_lines(
+    target: Target,
+    model_name: str,
+    plan: EnginePlan,
+    number: int,
+    recorder: Recorder,
+    home: Path | None = None,
 ) -> None:
-    """A run with as many in line as there are slots, and what the engine ran meanwhile."""
+    """Runs with as many in line as there are slots, and what the engine ran meanwhile.
+
+    With a home the gateway's line is looked at, without one vLLM's own.
+    """
     concurrency, count = plan.standing
-    with LineSampler(home) as sampler:
-        texts = prompts(count, seed=1000 * (number + 1) + concurrency)
-        measure(target, model_name, plan, number, concurrency, texts, recorder)
-    line = sampler.found()
-    recorder.runs[-1] |= {"running": line.running, "preemptions": line.preemptions}
+    for answers in Answers:
+        seed = 1000 * (number + 1) + concurrency
+        texts, lengths = prompts(count, seed), plan.answer_lengths(answers, count, seed)
+        with looks_at_line(home) if home else looks_at_vllm(target) as looks:
+            measure(target, model_name, number, concurrency, texts, lengths, recorder)
+        line = standing_line(looks.taken)
+        recorder.runs[-1] |= {"answers": answers, **asdict(line)}
 
 
 def wait_until_it_chats(target: Target, model_name: str) -> None:

@@ -1,7 +1,16 @@
 """How much `bench engine` measures, on processors and on GPUs."""
 
+import random
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
+
+
+class Answers(StrEnum):
+    """Lengths of the answers under a standing line: alike they end in waves, mixed they do not."""
+
+    ALIKE = "alike"
+    MIXED = "mixed"
 
 
 @dataclass(frozen=True)
@@ -13,9 +22,17 @@ class EnginePlan:
     chats: tuple[tuple[int, int], ...] = ((1, 10), (8, 40), (32, 96))
     output_tokens: int = 64
     # Twice the slots of the one replica, so that as many wait as run: chats at a time, and in all.
+    # Once with all answers of `output_tokens`, once with half to one and a half times as many.
     standing: tuple[int, int] = (64, 160)
 
     is_quick: bool = False
+
+    def answer_lengths(self, answers: Answers, count: int, seed: int) -> list[int]:
+        """Tokens of so many answers; `output_tokens` on average."""
+        if answers is Answers.ALIKE:
+            return [self.output_tokens] * count
+        half, source = self.output_tokens // 2, random.Random(seed)
+        return [source.randint(half, 3 * half) for _ in range(count)]
 
     def quick(self) -> "EnginePlan":
         """Enough to see that it works, not for figures."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from loadtests.benches.engine_plan import Answers
 from loadtests.percentiles import median, percentile
 from loadtests.results.report import Recorder, Table, spread, verdict
 
@@ -19,10 +20,12 @@ Run = dict[str, Any]
 def tables(recorder: Recorder) -> list[Table]:
     """Every table of the bench."""
     bare, whole = recorder.facts["targets"]
+    lines = [run for run in recorder.runs if "answers" in run]
+    levels = [run for run in recorder.runs if "answers" not in run]
     return [
-        throughput_table(recorder.runs, bare, whole),
-        first_token_table(recorder.runs, bare, whole),
-        standing_line_table(recorder.runs, bare, whole),
+        throughput_table(levels, bare, whole),
+        first_token_table(levels, bare, whole),
+        standing_line_table(levels, lines, bare, whole),
         start_table(recorder.facts["start"]),
     ]
 
@@ -30,10 +33,10 @@ def tables(recorder: Recorder) -> list[Table]:
 def throughput_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
     """Tokens/s of both, and the median over rounds of their ratio."""
     rows = []
-    for concurrency in shared_concurrencies(runs, bare):
+    for concurrency in concurrencies(runs):
         base = figures(runs, bare, concurrency, "tokens_per_s")
         own = figures(runs, whole, concurrency, "tokens_per_s")
-        ratios = [mine / bares for mine, bares in zip(own, base, strict=True)]
+        ratios = _ratios(own, base)
         rows.append(
             (
                 str(concurrency),
@@ -54,7 +57,7 @@ def throughput_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
 def first_token_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
     """Time to first token of both, over the chats of all rounds together."""
     rows = []
-    for concurrency in shared_concurrencies(runs, bare):
+    for concurrency in concurrencies(runs):
         base, own = (all_ttft_ms(runs, name, concurrency) for name in (bare, whole))
         added_ms = percentile(own, 50) - percentile(base, 50)
         is_goal = concurrency in ADDED_TTFT_CONCURRENCIES
@@ -75,37 +78,70 @@ def first_token_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
     )
 
 
-def standing_line_table(runs: Sequence[Run], bare: str, whole: str) -> Table:
-    """The engine behind a line against bare vLLM at the concurrency that suits it best."""
-    standing = max(int(run["concurrency"]) for run in runs)
-    levels = concurrencies([run for run in runs if run["target"] == bare])
-    best = max(levels, key=lambda level: median(figures(runs, bare, level, "tokens_per_s")))
-    base = figures(runs, bare, best, "tokens_per_s")
-    own = figures(runs, whole, standing, "tokens_per_s")
-    ratios = [mine / bares for mine, bares in zip(own, base, strict=True)]
-    chosen = [run for run in runs if "running" in run]
-    shares = [sum(run["running"]) / len(run["running"]) / best for run in chosen]
-    preemptions = [float(run["preemptions"]) for run in chosen]
-    rows = [
-        (
-            "tokens/s over those of bare vLLM at its best",
-            f"≥ {STANDING_TOKENS_RATIO_MIN}",
-            spread(ratios, 3),
-            verdict(median(ratios), at_least=STANDING_TOKENS_RATIO_MIN),
-        ),
-        (
-            "running requests over that concurrency, mean",
-            f"≥ {STANDING_RUNNING_SHARE_MIN}",
-            spread(shares, 3),
-            verdict(median(shares), at_least=STANDING_RUNNING_SHARE_MIN),
-        ),
-        ("preemptions", "≈ 0", spread(preemptions, 0), ""),
-    ]
+def standing_line_table(
+    levels: Sequence[Run], lines: Sequence[Run], bare: str, whole: str
+) -> Table:
+    """Both engines behind a line, against bare vLLM at the concurrency that suits it best."""
+    best = max(
+        concurrencies(levels),
+        key=lambda level: median(figures(levels, bare, level, "tokens_per_s")),
+    )
+    at_best = figures(levels, bare, best, "tokens_per_s")
+    (standing,) = concurrencies(lines)
+    rows = []
+    for answers in Answers:
+        chosen = [run for run in lines if run["answers"] == answers]
+        own, base = (figures(chosen, name, standing, "tokens_per_s") for name in (whole, bare))
+        shares = {name: running_shares(chosen, name, best) for name in (whole, bare)}
+        preemptions = figures(chosen, whole, standing, "preemptions")
+        if answers is Answers.ALIKE:
+            rows.append(
+                _goal_row(
+                    answers,
+                    f"tokens/s over those of bare vLLM at {best} chats",
+                    _ratios(own, at_best),
+                    STANDING_TOKENS_RATIO_MIN,
+                )
+            )
+        rows += [
+            _goal_row(
+                answers,
+                "tokens/s over those of bare vLLM with the same line",
+                _ratios(own, base),
+                STANDING_TOKENS_RATIO_MIN,
+            ),
+            _goal_row(
+                answers,
+                f"running requests over {best}, mean",
+                shares[whole],
+                STANDING_RUNNING_SHARE_MIN,
+            ),
+            (answers.value, "the same of bare vLLM", "", spread(shares[bare], 3), ""),
+            (answers.value, "preemptions", "≈ 0", spread(preemptions, 0), ""),
+        ]
     return Table(
         f"Under a standing line: {standing} chats at once; bare vLLM at its best, {best}",
-        ("figure", "goal", "median (range) of the rounds", "verdict"),
+        ("answers", "figure", "goal", "median (range) of the rounds", "verdict"),
         rows,
     )
+
+
+def running_shares(runs: Sequence[Run], target: str, full: int) -> list[float]:
+    """What a target's engine ran on average, of what would have filled it, for each run."""
+    chosen = [run for run in runs if run["target"] == target]
+    return [sum(run["running"]) / len(run["running"]) / full for run in chosen]
+
+
+def _ratios(own: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Within each round."""
+    return [mine / bares for mine, bares in zip(own, base, strict=True)]
+
+
+def _goal_row(
+    answers: Answers, figure: str, values: Sequence[float], at_least: float
+) -> tuple[str, ...]:
+    told = verdict(median(values), at_least=at_least)
+    return (answers.value, figure, f"≥ {at_least}", spread(values, 3), told)
 
 
 def start_table(start: dict[str, Any]) -> Table:
@@ -127,11 +163,6 @@ def start_table(start: dict[str, Any]) -> Table:
 def concurrencies(runs: Sequence[Run]) -> list[int]:
     """Every concurrency that was measured, ascending."""
     return sorted({int(run["concurrency"]) for run in runs})
-
-
-def shared_concurrencies(runs: Sequence[Run], bare: str) -> list[int]:
-    """Those that bare vLLM was measured at too: all but the standing line's."""
-    return concurrencies([run for run in runs if run["target"] == bare])
 
 
 def figures(runs: Sequence[Run], target: str, concurrency: int, name: str) -> list[float]:

@@ -1,25 +1,36 @@
-"""What an engine runs while a line stands in front of it, from what its replica publishes."""
+"""What an engine runs while a line stands in front of it: the gateway's line, or vLLM's own."""
 
 import json
-import threading
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from redis import Redis
 
+from loadtests.clients import http_probe
 from loadtests.errors import MeasurementError
+from loadtests.probes.looks import Looks
+from loadtests.stack.target import Target
 
-_PERIOD_S = 0.5
+
+@dataclass(frozen=True)
+class Look:
+    """Requests in line, those that the engine runs, and those that it has ever preempted."""
+
+    waiting: int
+    running: int
+    preemptions: int
 
 
 @dataclass(frozen=True)
 class StandingLine:
-    """Looks at which somebody waited: running requests in each, and what was preempted."""
+    """Running requests in each look at which somebody waited, and what was preempted."""
 
-    running: list[int] = field(default_factory=list)
-    preemptions: int = 0
+    running: list[int]
+    preemptions: int
 
 
 def published_slots(home: Path) -> int:
@@ -29,10 +40,67 @@ def published_slots(home: Path) -> int:
         MeasurementError: there is not one replica.
     """
     with _flow_redis(home) as redis:
-        records = [_read_record(redis, name) for name in redis.scan_iter("fg:replica:*")]
+        records = _records(redis, "fg:replica:*")
     if len(records) != 1:
         raise MeasurementError(f"one replica was to be measured, not {len(records)}")
     return int(records[0]["slots"])
+
+
+@contextmanager
+def looks_at_line(home: Path) -> Iterator[Looks[Look]]:
+    """Looks at a Floodgate's flow Redis."""
+
+    def look() -> Look:
+        demands = _records(redis, "fg:demand:*")
+        engines = [record.get("engine", {}) for record in _records(redis, "fg:replica:*")]
+        return Look(
+            waiting=sum(demand.get("waiting", 0) for demand in demands),
+            running=sum(engine.get("running", 0) for engine in engines),
+            preemptions=sum(engine.get("preemptions", 0) for engine in engines),
+        )
+
+    with _flow_redis(home) as redis, Looks(look) as looks:
+        yield looks
+
+
+@contextmanager
+def looks_at_vllm(target: Target) -> Iterator[Looks[Look]]:
+    """Looks at what vLLM's own server says of its queue."""
+
+    def look() -> Look:
+        return vllm_look(http_probe.call("GET", f"{target.url}/metrics").body.decode())
+
+    with Looks(look) as looks:
+        yield looks
+
+
+def vllm_look(metrics: str) -> Look:
+    """One look at vLLM's metrics, over all of its engines.
+
+    Raises:
+        MeasurementError: they are not vLLM's.
+    """
+    return Look(
+        waiting=_total(metrics, "num_requests_waiting"),
+        running=_total(metrics, "num_requests_running"),
+        preemptions=_total(metrics, "num_preemptions_total"),
+    )
+
+
+def standing_line(taken: Sequence[Look]) -> StandingLine:
+    """The looks of which both neighbours saw a line too: records are a second old.
+
+    Raises:
+        MeasurementError: there was no line.
+    """
+    running = [
+        here.running
+        for before, here, after in zip(taken, taken[1:], taken[2:], strict=False)
+        if before.waiting and here.waiting and after.waiting
+    ]
+    if not running:
+        raise MeasurementError("no line stood in front of the engine")
+    return StandingLine(running, taken[-1].preemptions - taken[0].preemptions)
 
 
 def _flow_redis(home: Path) -> Redis:
@@ -40,64 +108,13 @@ def _flow_redis(home: Path) -> Redis:
     return Redis.from_url(state["flow_url"], decode_responses=True)
 
 
-def _read_record(redis: Redis, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(redis.get(name) or "{}")
-    return found
+def _records(redis: Redis, pattern: str) -> list[dict[str, Any]]:
+    return [json.loads(redis.get(name) or "{}") for name in redis.scan_iter(pattern)]
 
 
-class LineSampler:
-    """Looks at a Floodgate's flow Redis twice a second while it is entered."""
-
-    def __init__(self, home: Path) -> None:
-        self._redis = _flow_redis(home)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look_on, name="line-sampler", daemon=True)
-        self._looks: list[tuple[int, int, int]] = []  # waiting, running, preemptions
-
-    def found(self) -> StandingLine:
-        """The looks of which both neighbours saw a line too: records are a second old.
-
-        Raises:
-            MeasurementError: there was no line.
-        """
-        standing = [
-            here[1]
-            for before, here, after in zip(
-                self._looks, self._looks[1:], self._looks[2:], strict=False
-            )
-            if before[0] and here[0] and after[0]
-        ]
-        if not standing:
-            raise MeasurementError("no line stood in front of the engine")
-        return StandingLine(standing, self._looks[-1][2] - self._looks[0][2])
-
-    def _look_on(self) -> None:
-        while not self._stop.wait(_PERIOD_S):
-            demands = [
-                _read_record(self._redis, name) for name in self._redis.scan_iter("fg:demand:*")
-            ]
-            engines = [
-                _read_record(self._redis, name).get("engine", {})
-                for name in self._redis.scan_iter("fg:replica:*")
-            ]
-            self._looks.append(
-                (
-                    sum(demand.get("waiting", 0) for demand in demands),
-                    sum(engine.get("running", 0) for engine in engines),
-                    sum(engine.get("preemptions", 0) for engine in engines),
-                )
-            )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._redis.close()
+def _total(metrics: str, name: str) -> int:
+    """The sum of a vLLM metric over its labels. A Prometheus line ends with the value."""
+    values = re.findall(rf"^vllm:{name}\{{.*\}} (\S+)$", metrics, re.M)
+    if not values:
+        raise MeasurementError(f"vLLM tells no {name}")
+    return round(sum(float(value) for value in values))

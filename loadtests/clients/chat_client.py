@@ -76,19 +76,20 @@ def run_chats(
     headers: Mapping[str, str],
     texts: Sequence[str],
     concurrency: int,
-    output_tokens: int,
+    output_tokens: int | Sequence[int],
 ) -> ChatLoad:
-    """Send every text as a streaming chat, `concurrency` at a time; greedy, of fixed length.
+    """Send every text as a streaming chat, `concurrency` at a time; greedy.
+
+    Answers have `output_tokens`: all the same, or a length for each text.
 
     Raises:
         MeasurementError: an answer was refused, broke off or had another length.
     """
+    lengths = [output_tokens] * len(texts) if isinstance(output_tokens, int) else output_tokens
     gc.collect()
     gc.disable()
     try:
-        load: ChatLoad = uvloop.run(
-            _run_chats(url, model, headers, texts, concurrency, output_tokens)
-        )
+        load: ChatLoad = uvloop.run(_run_chats(url, model, headers, texts, concurrency, lengths))
     finally:
         gc.enable()
     return load
@@ -100,9 +101,9 @@ async def _run_chats(
     headers: Mapping[str, str],
     texts: Sequence[str],
     concurrency: int,
-    output_tokens: int,
+    output_tokens: Sequence[int],
 ) -> ChatLoad:
-    bodies = [_body(model, text, output_tokens) for text in reversed(texts)]
+    chats_left = [*zip(texts, output_tokens, strict=True)][::-1]
     chats: list[ChatTimes] = []
     connector = aiohttp.TCPConnector(limit=concurrency)
     timeout = aiohttp.ClientTimeout(total=REQUEST_S_MAX)
@@ -111,12 +112,11 @@ async def _run_chats(
     ) as session:
 
         async def work() -> None:
-            while bodies:
-                chat = await _chat(session, url, bodies.pop())
-                if chat.tokens != output_tokens:
-                    raise MeasurementError(
-                        f"{chat.tokens} tokens instead of {output_tokens} from {url}"
-                    )
+            while chats_left:
+                text, tokens = chats_left.pop()
+                chat = await _chat(session, url, _body(model, text, tokens))
+                if chat.tokens != tokens:
+                    raise MeasurementError(f"{chat.tokens} tokens instead of {tokens} from {url}")
                 chats.append(chat)
 
         started = time.perf_counter()

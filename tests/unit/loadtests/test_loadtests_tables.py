@@ -77,9 +77,17 @@ def test_tokens_are_compared_within_a_round(recorder: Recorder) -> None:
                 tokens_per_s=share * speed,
                 ttft_ms=[ttft_ms, ttft_ms + 1],
             )
-        line = {"running": [32, 31, 30], "preemptions": 0}
-        more = {"concurrency": 64, "tokens_per_s": 2.45 * speed, "ttft_ms": [900.0], **line}
-        recorder.add(target="whole", round=number, **more)
+        for answers in ("alike", "mixed"):
+            line: dict[str, object] = {
+                "concurrency": 64,
+                "answers": answers,
+                "preemptions": 0,
+                "ttft_ms": [900.0],
+            }
+            own = {**line, "running": [32, 31, 30], "tokens_per_s": 2.45 * speed}
+            recorder.add(target="whole", round=number, **own)
+            others = {**line, "running": [30, 29, 28], "tokens_per_s": 2.56 * speed}
+            recorder.add(target="bare", round=number, **others)
         at_best = {"concurrency": 32, "ttft_ms": [1.0]}
         recorder.add(target="bare", round=number, tokens_per_s=2.5 * speed, **at_best)
         recorder.add(target="whole", round=number, tokens_per_s=1.0, **at_best)
@@ -88,13 +96,16 @@ def test_tokens_are_compared_within_a_round(recorder: Recorder) -> None:
     assert throughput.rows[0][5] == "met"
     assert first_token.rows[0][3] == "+12.0"
     assert first_token.rows[0][5] == "missed"
-    assert [row[0] for row in throughput.rows] == ["8", "32"], "bare vLLM had no line"
+    assert [row[0] for row in throughput.rows] == ["8", "32"], "the lines have their own table"
     assert "64 chats at once" in standing.title
-    assert [row[2:] for row in standing.rows] == [
-        ("0.980 (0.980 to 0.980)", "met"),
+    beside_a_line = [
+        ("0.957 (0.957 to 0.957)", "missed"),
         ("0.969 (0.969 to 0.969)", "met"),
+        ("0.906 (0.906 to 0.906)", ""),
         ("0 (0 to 0)", ""),
     ]
+    beside_best = ("0.980 (0.980 to 0.980)", "met")
+    assert [row[3:] for row in standing.rows] == [beside_best, *beside_a_line, *beside_a_line]
     assert start.rows[-1][3] == "missed"
 
 

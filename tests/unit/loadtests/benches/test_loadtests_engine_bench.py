@@ -3,7 +3,7 @@
 import pytest
 
 from loadtests.benches.bare_vllm import CPU_STEP_FLAGS, gpu_flags
-from loadtests.benches.engine_plan import EnginePlan
+from loadtests.benches.engine_plan import Answers, EnginePlan
 from loadtests.errors import MeasurementError
 from serving.engine.engine_config import CPU_STEP_TOKENS, CPU_STEP_TOKENS_OF_A_PROMPT
 
@@ -25,6 +25,15 @@ def test_a_quick_run_sends_fewer_chats_at_the_same_levels() -> None:
     assert [level for level, _ in quick.chats] == [level for level, _ in whole.chats]
     assert sum(count for _, count in quick.chats) < sum(count for _, count in whole.chats)
     assert quick.rounds == 1
+
+
+def test_mixed_answers_are_as_long_on_average_and_the_same_for_both_targets() -> None:
+    plan = EnginePlan()
+    assert plan.answer_lengths(Answers.ALIKE, 3, seed=1) == [64, 64, 64]
+    lengths = plan.answer_lengths(Answers.MIXED, 1000, seed=1)
+    assert lengths == plan.answer_lengths(Answers.MIXED, 1000, seed=1)
+    assert (min(lengths), max(lengths)) == (32, 96)
+    assert abs(sum(lengths) / 1000 - 64) < 3
 
 
 def test_bare_vllm_gets_the_replica_s_slots_and_what_the_operator_has_set() -> None:
