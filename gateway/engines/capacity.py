@@ -5,12 +5,13 @@ has answered since this worker started.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
 
+from gateway.engines.absence import AbsenceWatch
 from gateway.engines.pools import Pool, PoolState, PoolView
 from gateway.engines.replica_record import Replica, parse_model, parse_record
 from gateway.engines.upstream import Upstream
@@ -23,9 +24,9 @@ log = structlog.get_logger(__name__)
 REFRESH_S = 1.0
 # A model whose serving is gone stays known for ten minutes: callers get 503, not 404.
 _MODEL_REMEMBERED_MS = 600_000
-# A restarted flow Redis is empty until the replicas' next records, a second later; until then the
-# last view holds. Five seconds is the records' own TTL.
-_EMPTY_FLOW_GRACE_S = 5.0
+# A restarted flow Redis is empty until the replicas' next records, a second later; until then a
+# model's last pool holds. Five seconds is the records' own TTL.
+_UNLISTED_S_MAX = 5.0
 # Beyond a record's own five seconds: a replica that is starved of its processor for so long
 # answers nobody either. A process that ends closes its connections, which tells sooner.
 _SILENT_S_MAX = 15.0
@@ -48,8 +49,9 @@ class FlowCapacity:
         self._flow = flow
         self._upstream = upstream
         self._clock = clock
-        self._last_filled_at = clock()
-        self._seen_at: dict[str, float] = {}  # replica's address -> when it was last published
+        self._by_model: dict[str, Pool] = {}
+        self._models = AbsenceWatch(_UNLISTED_S_MAX)
+        self._addresses = AbsenceWatch(_SILENT_S_MAX)
         self.view = PoolView()
         self.engine_answered = False
 
@@ -71,24 +73,26 @@ class FlowCapacity:
         models: list[str] = await self._flow.run(
             "read_models", (redis_keys.MODELS,), (_MODEL_REMEMBERED_MS,)
         )
-        by_model = {model: await self._pool_of(model) for model in models}
+        listed = {model: await self._pool_of(model) for model in models}
         now = self._clock()
-        if by_model:
-            self._last_filled_at = now
-        elif now - self._last_filled_at < _EMPTY_FLOW_GRACE_S:
-            return
-        self.view = PoolView.of(by_model)
-        self._give_up_silent(now)
+        for model in self._models.look(listed, now):
+            self._models.forget(model)
+            del self._by_model[model]
+        self._by_model |= listed
+        self.view = PoolView.of(self._by_model)
+        self._give_up_silent(listed.values(), now)
         if not self.engine_answered:
             await self._probe()
 
-    def _give_up_silent(self, now: float) -> None:
-        """Ends what waits for replicas that have fallen silent: their machine is gone, or hangs."""
-        urls = [replica.url for pool in self.view.pools() for replica in pool.replicas]
-        self._seen_at |= dict.fromkeys(filter(None, urls), now)
-        for url in [url for url, at in self._seen_at.items() if now - at > _SILENT_S_MAX]:
-            del self._seen_at[url]
-            self._upstream.give_up(url)
+    def _give_up_silent(self, pools: Iterable[Pool], now: float) -> None:
+        """Ends what waits for replicas that have fallen silent: their machine is gone, or hangs.
+
+        An answer that still comes is left alone: its replica only cannot reach the flow Redis.
+        """
+        heard = {replica.url for pool in pools for replica in pool.replicas if replica.url}
+        for url in self._addresses.look(heard, now):
+            if not self._upstream.give_up(url, silent_s_max=_SILENT_S_MAX):
+                self._addresses.forget(url)
 
     async def _pool_of(self, model: str) -> Pool:
         own, *texts = await self._flow.run(
@@ -97,7 +101,7 @@ class FlowCapacity:
             (redis_keys.replica_record_prefix(model),),
         )
         replicas = tuple(replica for text in texts if (replica := parse_record(text)) is not None)
-        keeper, before = parse_model(own), self.view.by_model.get(model)
+        keeper, before = parse_model(own), self._by_model.get(model)
         if keeper is not None:
             adapters = keeper.adapters
         else:  # a model whose serving is dead stays known for a while, and its adapters with it

@@ -38,6 +38,7 @@ class EngineConnection(asyncio.Protocol):
         self._reusable = True
         self._in_exchange = False
         self.sent_at = 0.0  # when the request was handed to the socket, time.perf_counter
+        self.heard_at = 0.0  # when anything last came, or the request went, time.perf_counter
         self._begin()
 
     def _begin(self) -> None:
@@ -73,7 +74,7 @@ class EngineConnection(asyncio.Protocol):
         self._begin()
         self._in_exchange = True
         self._transport.writelines((head, body))
-        self.sent_at = time.perf_counter()
+        self.sent_at = self.heard_at = time.perf_counter()
         while not self._answered:
             if self._fault is not None:
                 raise EngineUnreachable(self._fault)
@@ -158,6 +159,7 @@ class EngineConnection(asyncio.Protocol):
         if not self._in_exchange or self._complete:
             self.cut()  # an engine speaks only when it is asked
             return
+        self.heard_at = time.perf_counter()
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:

@@ -123,11 +123,19 @@ class Upstream:
                 f"{base_url}/v1/models: {error or type(error).__name__}"
             ) from error
 
-    def give_up(self, base_url: str) -> None:
-        """Cuts every connection to a replica that is gone, with whoever waits for its answer."""
-        if server := self._servers.pop(base_url, None):
-            server.close()
-            server.fail("the replica is gone")
+    def give_up(self, base_url: str, *, silent_s_max: float) -> bool:
+        """Ends what waits for a replica that seems gone; whether anybody still hears from it.
+
+        Cuts every connection on which nothing came for so long.
+        """
+        server = self._servers.get(base_url)
+        if server is None:
+            return False
+        server.close()
+        if server.fail_silent(silent_s_max, "the replica is gone"):
+            return True
+        del self._servers[base_url]
+        return False
 
     async def close(self) -> None:
         """Cuts every connection that waits for its next request."""
@@ -197,9 +205,14 @@ class _Server:
         for connection in tuple(self._idle):
             connection.cut()
 
-    def fail(self, why: str) -> None:
+    def fail_silent(self, silent_s_max: float, why: str) -> bool:
+        """Whether any other exchange is under way."""
+        now = time.perf_counter()
         for connection in tuple(self._asked):
-            connection.fail(why)
+            if now - connection.heard_at > silent_s_max:
+                connection.fail(why)
+                self._asked.discard(connection)
+        return bool(self._asked)
 
     def _take(self) -> EngineConnection | None:
         while self._idle:

@@ -25,12 +25,10 @@ def replica_addresses(settings: ServingSettings) -> list[Address]:
     return [address for _, address in _listening(settings)]
 
 
-def kill_replica(settings: ServingSettings, port: int) -> bool:
-    """Kill the replica among our own processes that listens there; False where none does."""
-    pids = {process.pid for process, address in _listening(settings) if address[1] == port}
-    for pid in pids:
-        processes.kill_family(pid)
-    return bool(pids)
+def replica_process(settings: ServingSettings, port: int) -> psutil.Process | None:
+    """The replica among our own processes that listens there."""
+    found = (process for process, address in _listening(settings) if address[1] == port)
+    return next(found, None)
 
 
 def _listening(settings: ServingSettings) -> Iterator[tuple[psutil.Process, Address]]:

@@ -227,3 +227,20 @@ async def test_a_slow_reader_holds_the_engine_back(raw: RawEngine, ask: Ask) -> 
             await asyncio.sleep(0.01)
         assert connection._buffered_bytes < 2_000_000
         assert len(await answer.whole()) == 1000 * 0x10000
+
+
+async def test_a_replica_that_seems_gone_is_given_up_where_nothing_came_for_too_long(
+    raw: RawEngine, upstream: Upstream, ask: Ask
+) -> None:
+    """What still comes tells that it lives, whatever its records say."""
+    raw.scripts = [[CHUNKED, b"5\r\nhello\r\n"]]
+    with await ask() as answer:
+        assert await answer.read() == b"hello"
+        assert upstream.give_up(raw.url, silent_s_max=600), "somebody still hears from it"
+        rest = asyncio.ensure_future(answer.read())
+        await asyncio.sleep(0)
+        assert not upstream.give_up(raw.url, silent_s_max=0)
+        with pytest.raises(EngineBroken, match="the replica is gone"):
+            await rest
+    await raw.closed_by_peer.wait()
+    assert not upstream.give_up(raw.url, silent_s_max=0), "nobody knows it any more"
