@@ -67,7 +67,7 @@ class FlowReader:
         self._redis.close()
 
 
-def _parse_replica(text: bytes) -> dict[str, Any] | None:
+def _parse_replica(text: bytes | str) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads(text)
         is_known = record.get("version", RECORD_VERSION) == RECORD_VERSION
