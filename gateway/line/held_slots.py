@@ -5,7 +5,6 @@ unanswered; Redis must then count what is held and what later calls will give ba
 """
 
 from collections import Counter
-from collections.abc import Sequence
 
 # Lua cannot unpack more than some 8,000 values; the rest goes with the next call.
 _ACKNOWLEDGED_MAX = 1000
@@ -59,24 +58,27 @@ class HeldSlots:
         args.append(len(accounts))
         for account in accounts:
             args += (account, self._sent_ended[account], f"{corrections.get(account, 0.0):.6f}")
-        return args + self.take_acknowledged()
+        return [*args, *self.take_acknowledged()]
 
     def release_answered(self) -> None:
         """The call was answered, or failed: then the next heartbeat corrects what it carried."""
         self._sent_replicas, self._sent_ended = Counter(), Counter()
 
-    def renewal(self) -> list[str | int]:
-        """Arguments of renew_worker.lua: slots, then requests, that this worker's calls answer."""
-        self.by_replica, self.by_account = +self.by_replica, +self.by_account
-        slots = self.by_replica + self._freed_replicas + self._sent_replicas
-        requests = self.by_account + self._ended + self._sent_ended
-        return _counted(slots) + _counted(requests)
+    def slots_to_count(self) -> Counter[str]:
+        """Slots by replica that a heartbeat tells: held, and to be given back by later calls."""
+        self.by_replica = +self.by_replica
+        return self.by_replica + self._freed_replicas + self._sent_replicas
 
-    def take_acknowledged(self) -> list[str | int]:
+    def requests_to_count(self) -> Counter[str]:
+        """The same of requests by account."""
+        self.by_account = +self.by_account
+        return self.by_account + self._ended + self._sent_ended
+
+    def take_acknowledged(self) -> list[str]:
         """Tickets whose grant has arrived and that no call has named yet."""
-        taken: Sequence[str] = self._acknowledged[:_ACKNOWLEDGED_MAX]
+        taken = self._acknowledged[:_ACKNOWLEDGED_MAX]
         del self._acknowledged[:_ACKNOWLEDGED_MAX]
-        return list(taken)
+        return taken
 
 
 def _counted(counts: Counter[str]) -> list[str | int]:
