@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from serving.engine.engine_config import llm_config_arguments, slot_bounds, slots_of
+from serving.engine.engine_config import llm_config_arguments, slot_range
 from serving.engine.engine_metrics import read_engine_load
 from serving.engine.engine_watch import EngineWatch
 from serving.engine.first_answer import get_first_answer
@@ -66,7 +66,7 @@ class Replica:
             tokenizer=tokenizer_folder(settings.model),
             adapters=tuple(settings.lora_modules),
         )
-        self._slots = SlotRule(slot_bounds(settings, accelerator), slots_of(settings, accelerator))
+        self._slots = SlotRule(slot_range(settings, accelerator))
         self._watch: EngineWatch | None = None
         self._store = RecordStore(
             settings.flow_url.get_secret_value(),
