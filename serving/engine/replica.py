@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from serving.engine.counted_requests import CountedRequests
 from serving.engine.engine_config import llm_config_arguments, slot_range
 from serving.engine.engine_metrics import read_engine_load
 from serving.engine.engine_watch import EngineWatch
@@ -38,8 +39,6 @@ from serving.hardware.cores import thread_binding, threads_per_replica
 from serving.models.model_folder import tokenizer_folder
 from serving.ready_model import with_engine_folder
 from serving.settings import ServingSettings
-
-_DRAIN_POLL_S = 0.05
 
 
 class Replica:
@@ -116,8 +115,9 @@ class Replica:
             clock=time.monotonic,
         )
         self._publisher.publish_soon()
+        self._requests = CountedRequests(api)
         return ReplicaGate(
-            api, secret=self._settings.engine_secret.get_secret_value(), control=self
+            self._requests, secret=self._settings.engine_secret.get_secret_value(), control=self
         )
 
     async def check_health(self) -> None:
@@ -130,7 +130,7 @@ class Replica:
             "replica_id": self._facts.replica_id,
             "state": "draining" if self._draining else "running",
             "start_s": self._start_s,
-            "in_flight": read_engine_load().in_flight,
+            "in_flight": self._requests.unfinished,
         }
 
     async def drain(self, *, abort: bool, within_s: float) -> int:
@@ -140,12 +140,9 @@ class Replica:
         """
         self._draining = True
         self._publisher.publish_soon()
-        deadline = time.monotonic() + within_s
-        while not abort and read_engine_load().in_flight:
-            if time.monotonic() > deadline:
-                break
-            await asyncio.sleep(_DRAIN_POLL_S)
-        left = read_engine_load().in_flight
+        if not abort:
+            await self._requests.all_ended(within_s=within_s)
+        left = self._requests.unfinished
         await self._engine.pause_generation(mode="abort", clear_cache=False)
         return left
 

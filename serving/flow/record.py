@@ -50,11 +50,6 @@ class EngineLoad:
     generation_tokens: int = 0
     prompt_tokens: int = 0
 
-    @property
-    def in_flight(self) -> int:
-        """Requests inside the engine, running or queued."""
-        return self.running + self.waiting
-
 
 @dataclass(frozen=True, slots=True)
 class ReplicaFacts:
