@@ -24,6 +24,7 @@ from serving.engine.hang_watch import HangWatch
 from serving.engine.replica_address import address_for_others, health_status, listening_port
 from serving.engine.replica_gate import ReplicaGate
 from serving.engine.slot_rule import SlotRule
+from serving.engine.token_rate import TokenRate
 from serving.environment import RUN_MARK
 from serving.flow.publisher import Publisher, RecordStore
 from serving.flow.record import (
@@ -66,6 +67,7 @@ class Replica:
             adapters=tuple(settings.lora_modules),
         )
         self._slots = SlotRule(slot_range(settings, accelerator))
+        self._token_rate = TokenRate()
         self._watch: EngineWatch | None = None
         self._store = RecordStore(
             settings.flow_url.get_secret_value(),
@@ -158,6 +160,7 @@ class Replica:
     def _record(self) -> str | None:
         """The record now, or None when this replica must not be given work. In its own thread."""
         load = read_engine_load()
+        tokens_per_s = self._token_rate.look(load.generation_tokens, now=time.monotonic())
         if self._watch is not None:
             demand = self._store.demand
             self._watch.look(load, line_waits=demand is not None and demand.waiting > 0)
@@ -170,6 +173,7 @@ class Replica:
             state=state,
             slots=self._slots.slots,
             load=load if url else EngineLoad(),
+            generation_tokens_per_s=tokens_per_s,
             published_at_ms=time.time_ns() // 1_000_000,
         )
 
