@@ -37,6 +37,9 @@ from typing import Any, Literal
 
 RECORD_VERSION = 1
 
+RECORD_LIFE_MS = 5000
+"""A replica that is silent for so long is taken for gone: five missed records."""
+
 ReplicaState = Literal["starting", "running", "draining"]
 
 
