@@ -18,11 +18,12 @@ CHAT = {
     "messages": [{"role": "user", "content": "Tell me a story."}],
     "ignore_eos": True,
 }
-# With their prompts of 35 tokens: one block of the cache (128 tokens), and four.
+# With their prompts of 35 tokens: one block of the cache (128 tokens), and three.
 SHORT = {**CHAT, "max_tokens": 60}
-LONG = {**CHAT, "max_tokens": 400}
+LONG = {**CHAT, "max_tokens": 230}
 SLOTS, SLOTS_MAX = 2, 8
-# 12 blocks of 128 tokens of 22.5 KiB: eight short chats fill two thirds, eight long ones need 32.
+# 12 blocks of 128 tokens of 22.5 KiB, of which vLLM keeps one: eight short chats fill two thirds,
+# eight long ones need 24.
 KV_CACHE_GIB = 12 * 128 * 22.5 / 2**20
 
 
