@@ -30,10 +30,6 @@ class ModelStore:
         pipeline.eval(self._touch_script, 1, redis_keys.MODELS, self._model)
         pipeline.execute()
 
-    def remove(self) -> None:
-        """Take the record away; the model stays known."""
-        self._redis.delete(self._key)
-
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()
