@@ -21,7 +21,7 @@ from serving.cluster import replica_fleet
 from serving.cluster.ray_host import start_ray, stop_ray
 from serving.cluster.replica_calls import drain_replicas, replica_addresses
 from serving.errors import HostFailed, ServingError
-from serving.flow.publisher import note_models
+from serving.flow.model_store import note_models
 from serving.models.models_file import read_models
 from serving.phases import OnPhase, Phases
 from serving.ready_model import usable_models

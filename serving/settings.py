@@ -96,7 +96,8 @@ class ServingSettings(BaseSettings):
         default=None,
         ge=1,
         le=4096,
-        description="Requests that one replica runs at once; 32 on CPU and 256 on GPU if empty.",
+        description="Requests that one replica runs at once; max_num_seqs of ENGINE_ARGS, or 32 on "
+        "CPU and 256 on GPU, if empty.",
     )
     replica_slots_min: int | None = Field(
         default=None,
@@ -202,12 +203,38 @@ class ServingSettings(BaseSettings):
             raise ValueError("must name a model, or MODELS_FILE a file of several")
         return model
 
+    @field_validator("engine_args")
+    @classmethod
+    def _batch_is_a_number(cls, engine_args: dict[str, Any]) -> dict[str, Any]:
+        batched = engine_args.get("max_num_seqs", 1)
+        if type(batched) is not int or batched < 1:
+            raise ValueError(f"max_num_seqs must be a whole number of requests, not {batched!r}")
+        return engine_args
+
     @model_validator(mode="after")
-    def _bounds_are_in_order(self) -> Self:
+    def _replicas_are_in_order(self) -> Self:
         if not self.least_replicas <= self.replicas <= self.most_replicas:
             raise ValueError(
                 "REPLICAS_MIN, REPLICAS and REPLICAS_MAX must be in this order: "
                 f"{self.least_replicas}, {self.replicas}, {self.most_replicas}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _slots_are_in_order_and_batched(self) -> Self:
+        slots = (self.replica_slots_min, self.replica_slots, self.replica_slots_max)
+        given = [number for number in slots if number is not None]
+        if given != sorted(given):
+            raise ValueError(
+                "REPLICA_SLOTS_MIN, REPLICA_SLOTS and REPLICA_SLOTS_MAX must be in this order: "
+                + ", ".join("empty" if number is None else str(number) for number in slots)
+            )
+        batched = self.engine_args.get("max_num_seqs")
+        if batched and given and given[-1] > batched and None in slots[:2]:
+            raise ValueError(
+                f"{given[-1]} slots are more than max_num_seqs in ENGINE_ARGS, {batched}: the rest "
+                "would queue inside vLLM. Leave max_num_seqs out, it follows the slots; to have "
+                "requests queue there, set REPLICA_SLOTS and REPLICA_SLOTS_MIN"
             )
         return self
 

@@ -5,8 +5,9 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
-from serving.flow.publisher import ModelStore, RecordStore
+from serving.flow.model_store import ModelStore
 from serving.flow.record import EngineLoad, ReplicaFacts, model_record_json, record_json
+from serving.flow.record_store import RecordStore
 
 _PERIOD_S = 0.5
 

@@ -50,13 +50,14 @@ def print_status(console: Console, status: dict[str, Any]) -> None:
         processes.add_row(row["name"], *map(str, cells))
     console.print(processes)
     replicas = Table("replica", "model", "state", Column("url", overflow="fold"))
-    for name in ("slots", "running", "waiting", "KV use"):
+    for name in ("slots", "running", "waiting", "KV use", "tokens/s"):
         replicas.add_column(name)
     for row in status["replicas"]:
         engine = row["engine"]
         head = (row["replica_id"], row["model"], row["state"], row["url"])
         load = (row["slots"], engine["running"], engine["waiting"], f"{engine['kv_use']:.0%}")
-        replicas.add_row(*head, *map(str, load))
+        rate = engine["generation_tokens_per_s"]
+        replicas.add_row(*head, *map(str, load), "" if rate is None else f"{rate:.0f}")
     if status["flow_error"]:
         console.print(f"Replicas are not known: {status['flow_error']}", highlight=False)
     elif status["replicas"]:

@@ -16,6 +16,8 @@ class EngineState(BaseModel):
     running: int = 0
     waiting: int = 0
     kv_use: float = 0.0
+    # The mean of the last seconds; None where the replica does not say.
+    generation_tokens_per_s: float | None = None
 
 
 class Replica(BaseModel):

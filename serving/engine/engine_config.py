@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from serving.engine.slot_rule import SlotBounds
+from serving.engine.slot_rule import SlotRange
 from serving.hardware.accelerator import Accelerator
 from serving.hardware.cores import threads_per_replica
 from serving.models.lora_adapters import adapter_arguments
@@ -38,26 +38,27 @@ def model_source(model: str) -> str:
     return str(Path(model).expanduser()) if is_local(model) else model
 
 
-def slots_of(settings: ServingSettings, accelerator: Accelerator) -> int:
-    """Requests that one replica runs at once, to begin with."""
-    default = GPU_SLOTS_DEFAULT if accelerator == "gpu" else CPU_SLOTS_DEFAULT
-    return settings.replica_slots or settings.engine_args.get("max_num_seqs") or default
-
-
-def slot_bounds(settings: ServingSettings, accelerator: Accelerator) -> SlotBounds:
-    """What that may fall and rise to."""
-    start = slots_of(settings, accelerator)
-    least = settings.replica_slots_min or max(1, start // 4)
-    most = settings.replica_slots_max or start
-    batched = settings.engine_args.get("max_num_seqs") or most
-    return SlotBounds(min(least, start), max(min(most, batched), start))
+def slot_range(settings: ServingSettings, accelerator: Accelerator) -> SlotRange:
+    """How many requests one replica runs at once; the settings are known not to contradict."""
+    start = settings.replica_slots
+    if start is None:
+        default = GPU_SLOTS_DEFAULT if accelerator == "gpu" else CPU_SLOTS_DEFAULT
+        start = settings.engine_args.get("max_num_seqs", default)
+        start = min(start, settings.replica_slots_max or start)
+        start = max(start, settings.replica_slots_min or start)
+    return SlotRange(
+        least=settings.replica_slots_min or max(1, start // 4),
+        start=start,
+        most=settings.replica_slots_max or start,
+    )
 
 
 def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dict[str, Any]:
     """vLLM's engine arguments. The operator's FLOODGATE_ENGINE_ARGS win over ours."""
     eager = settings.engine_eager
+    batched: int = settings.engine_args.get("max_num_seqs", slot_range(settings, accelerator).most)
     arguments: dict[str, Any] = {
-        "max_num_seqs": slot_bounds(settings, accelerator).most,
+        "max_num_seqs": batched,
         "tensor_parallel_size": settings.tensor_parallel,
         "enable_prefix_caching": True,
         "enable_chunked_prefill": True,
@@ -71,7 +72,7 @@ def engine_arguments(settings: ServingSettings, accelerator: Accelerator) -> dic
     if accelerator == "cpu":
         kv_cache_gib = kv_cache_gib or CPU_KV_CACHE_GIB_DEFAULT
         arguments["gpu_memory_utilization"] = CPU_MEMORY_SHARE
-        arguments["max_num_batched_tokens"] = max(CPU_STEP_TOKENS, arguments["max_num_seqs"])
+        arguments["max_num_batched_tokens"] = max(CPU_STEP_TOKENS, batched)
         arguments["long_prefill_token_threshold"] = min(
             CPU_STEP_TOKENS_OF_A_PROMPT, settings.context_tokens_max or CPU_STEP_TOKENS
         )

@@ -24,10 +24,10 @@ _BODIES: dict[str, dict[str, Any]] = {
 
 
 async def get_first_answer(api: ASGIApp, model: str, endpoints: tuple[str, ...]) -> None:
-    """Ask the first endpoint that we know a request for. Raises StartFailed on a 5xx or silence."""
+    """Ask one of the endpoints. Raises StartFailed where there is none, on a 5xx or silence."""
     endpoint = next((known for known in _BODIES if known in endpoints), None)
     if endpoint is None:
-        return
+        raise StartFailed(f"{model} neither generates text nor embeds it: it cannot be served.")
     request = json.dumps({"model": model, **_BODIES[endpoint]}).encode()
     try:
         status, answer = await asyncio.wait_for(

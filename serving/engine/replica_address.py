@@ -32,6 +32,24 @@ def health_status(host: str, port: int) -> int | None:
         connection.close()
 
 
+class ReplicaAddress:
+    """Where this process's replica listens on `host`, once it does on one of `ports`."""
+
+    def __init__(self, host: str, ports: range) -> None:
+        self._host = host
+        self._ports = ports
+        self._port: int | None = None
+
+    def look(self) -> tuple[str, int | None]:
+        """The replica's URL, empty while its port is not open, and what its health check says."""
+        # Found once: a look reads all connections of the machine.
+        self._port = self._port or listening_port(self._ports)
+        if self._port is None:
+            return "", None
+        url = f"http://{address_for_others(self._host)}:{self._port}"
+        return url, health_status(self._host, self._port)
+
+
 def address_for_others(host: str) -> str:
     """The address under which the gateway reaches a replica that listens on `host`."""
     if host != "0.0.0.0":  # noqa: S104 - compared, not bound

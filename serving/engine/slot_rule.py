@@ -24,19 +24,20 @@ _KV_USE_MAX = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class SlotBounds:
-    """Least and most slots of one replica."""
+class SlotRange:
+    """Slots of one replica: what they may fall to, begin with and may rise to."""
 
     least: int
+    start: int
     most: int
 
 
 class SlotRule:
     """Looked at once a second; remembers what it saw."""
 
-    def __init__(self, bounds: SlotBounds, start: int) -> None:
-        self._bounds = bounds
-        self.slots = start
+    def __init__(self, slot_range: SlotRange) -> None:
+        self._range = slot_range
+        self.slots = slot_range.start
         self._preemptions = 0
         self._running = 0
         self._queueing_looks = 0
@@ -57,7 +58,7 @@ class SlotRule:
         elif self._queueing_looks >= _LOOKS:
             self._lower(load.running, now)
         elif self._roomy_looks >= _LOOKS and now >= self._held_until:
-            self.slots = min(self._bounds.most, self.slots + self._step)
+            self.slots = min(self._range.most, self.slots + self._step)
             self._roomy_looks = 0
         return self.slots
 
@@ -72,6 +73,6 @@ class SlotRule:
         return use_after <= _KV_USE_MAX
 
     def _lower(self, slots: int, now: float) -> None:
-        self.slots = max(self._bounds.least, min(slots, self.slots - 1))
+        self.slots = max(self._range.least, min(slots, self.slots - 1))
         self._held_until = now + _HOLD_S
         self._queueing_looks = 0

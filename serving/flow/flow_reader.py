@@ -11,7 +11,7 @@ from redis import Redis
 
 from serving.flow import redis_keys
 from serving.flow.demand import Demand, parse_demand
-from serving.flow.publisher import connect
+from serving.flow.flow_connection import connect
 from serving.flow.record import RECORD_VERSION
 
 _log = logging.getLogger("ray.serve")

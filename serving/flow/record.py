@@ -7,7 +7,8 @@ A replica, version 1:
      "context_tokens_max": 8192, "endpoints": ["chat/completions", ...],
      "tokenizer": "/models/smollm2", "template_tokens": 34, "adapters": [],
      "engine": {"running": 0, "waiting": 0, "kv_use": 0.0, "preemptions": 0,
-                "generation_tokens": 0, "prompt_tokens": 0},
+                "generation_tokens": 0, "prompt_tokens": 0,
+                "generation_tokens_per_s": 0.0},
      "published_at_ms": 1790000000000}
 
 `url` is empty while the state is "starting"; `tokenizer` is a folder on the replica's machine, or
@@ -16,7 +17,7 @@ instruction may be a thousand tokens long), 0 where it is not known; `adapters` 
 LoRA adapters that are served beside the model, in the same slots.
 
 `slots` is what the replica offers now. Counters count since the replica started; `kv_use` is the
-used share of the KV cache, 0 to 1.
+used share of the KV cache, 0 to 1; `generation_tokens_per_s` is the mean of the last five seconds.
 
 A model, version 1, by which one that is scaled to zero is told from one whose serving is dead:
 
@@ -37,6 +38,9 @@ from typing import Any, Literal
 
 RECORD_VERSION = 1
 
+RECORD_LIFE_MS = 5000
+"""A replica that is silent for so long is taken for gone: five missed records."""
+
 ReplicaState = Literal["starting", "running", "draining"]
 
 
@@ -50,11 +54,6 @@ class EngineLoad:
     preemptions: int = 0
     generation_tokens: int = 0
     prompt_tokens: int = 0
-
-    @property
-    def in_flight(self) -> int:
-        """Requests inside the engine, running or queued."""
-        return self.running + self.waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,7 @@ def record_json(
     state: ReplicaState,
     slots: int,
     load: EngineLoad,
+    generation_tokens_per_s: float = 0.0,
     published_at_ms: int,
 ) -> str:
     """The record as compact JSON."""
@@ -92,7 +92,10 @@ def record_json(
         "tokenizer": facts.tokenizer,
         "template_tokens": facts.template_tokens,
         "adapters": list(facts.adapters),
-        "engine": asdict(load),
+        "engine": {
+            **asdict(load),
+            "generation_tokens_per_s": round(generation_tokens_per_s, 1),
+        },
         "published_at_ms": published_at_ms,
     }
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from serving.flow.demand import Demand
 from serving.flow.flow_reader import FlowReader
-from serving.flow.publisher import ModelStore
+from serving.flow.model_store import ModelStore
 from serving.flow.record import model_record_json
 from serving.scaling.replica_pace import ReplicaPace
 

@@ -30,7 +30,13 @@ FACTS = ReplicaFacts(
 def published(state: ReplicaState, url: str) -> str:
     load = EngineLoad(running=3, waiting=1, kv_use=0.25, generation_tokens=7, prompt_tokens=9)
     return record_json(
-        FACTS, url=url, state=state, slots=32, load=load, published_at_ms=1_790_000_000_000
+        FACTS,
+        url=url,
+        state=state,
+        slots=32,
+        load=load,
+        generation_tokens_per_s=99.5,
+        published_at_ms=1_790_000_000_000,
     )
 
 
@@ -48,6 +54,7 @@ def test_the_gateway_reads_what_a_replica_writes(state: ReplicaState, url: str) 
     assert replica.adapters == {"poet", "诗人"}
     assert replica.endpoints == {"chat/completions", "completions", "responses", "messages"}
     assert (replica.engine.running, replica.engine.waiting, replica.engine.kv_use) == (3, 1, 0.25)
+    assert replica.engine.generation_tokens_per_s == 99.5
 
 
 def test_a_record_without_a_tokenizer_or_adapters_is_read_as_before() -> None:
@@ -57,6 +64,14 @@ def test_a_record_without_a_tokenizer_or_adapters_is_read_as_before() -> None:
     assert replica is not None
     assert replica.tokenizer == ""
     assert replica.adapters == frozenset()
+
+
+def test_a_record_that_does_not_tell_tokens_a_second_is_read_as_before() -> None:
+    record = json.loads(published("running", "http://127.0.0.1:30000"))
+    del record["engine"]["generation_tokens_per_s"]
+    replica = parse_record(json.dumps(record))
+    assert replica is not None
+    assert (replica.engine.running, replica.engine.generation_tokens_per_s) == (3, None)
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 64])

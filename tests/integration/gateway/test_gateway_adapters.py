@@ -1,16 +1,18 @@
 """LoRA adapters through the real gateway: models of their own, in their base's line and slots."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import orjson
 import pytest
 from aiohttp import web
 
-from serving.flow.publisher import ModelStore, Publisher, RecordStore
+from serving.flow.model_store import ModelStore
+from serving.flow.publisher import Publisher
 from serving.flow.record import EngineLoad, ReplicaFacts, model_record_json, record_json
+from serving.flow.record_store import RecordStore
 from tests.gateway_callers import caller, until_waiting
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
@@ -24,6 +26,7 @@ PATH = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hello"}]
 BASE, ADAPTER = "base", "poet"
 Start = Callable[..., GatewayProcess]
+_KEEP_PERIOD_S = 0.5
 
 
 class Serving:
@@ -39,28 +42,35 @@ class Serving:
         )
         self._engine_url = engine_url
         self.replicas = 1
-        stores = (
-            (RecordStore(flow_url, model=BASE, replica_id="r1"), self._replica),
-            (ModelStore(flow_url, model=BASE), self._model),
+        self._publisher = Publisher(
+            RecordStore(flow_url, model=BASE, replica_id="r1"), self._replica
         )
-        self._publishers = [Publisher(store, record) for store, record in stores]
+        self._keeper = ModelStore(flow_url, model=BASE)
+        self._stop = threading.Event()
+        self._keeping = threading.Thread(target=self._keep)
 
     def __enter__(self) -> "Serving":
-        with ExitStack() as stack:
-            for publisher in self._publishers:
-                publisher.start()
-                stack.callback(publisher.stop)
-            self._stack = stack.pop_all()
+        self._publisher.start()
+        self._keeping.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._publisher.stop()
+        self._stop.set()
+        self._keeping.join()
+        self._keeper.close()
 
     def sleep(self) -> None:
         """Takes the replica away; the model is known to sleep."""
         self.replicas = 0
-        self._publishers[0].stop()
-        self._publishers[1].publish_soon()
+        self._publisher.stop()
+        self._keeper.write(self._model())
+
+    def _keep(self) -> None:
+        """Renews the model's record, as serving does."""
+        while not self._stop.is_set():
+            self._keeper.write(self._model())
+            self._stop.wait(_KEEP_PERIOD_S)
 
     def _replica(self) -> str:
         return record_json(

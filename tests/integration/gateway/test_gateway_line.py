@@ -11,8 +11,9 @@ import redis
 from aiohttp import web
 
 from gateway.flow import redis_keys
-from serving.flow.publisher import ModelStore, RecordStore
+from serving.flow.model_store import ModelStore
 from serving.flow.record import EngineLoad, ReplicaFacts, model_record_json, record_json
+from serving.flow.record_store import RecordStore
 from tests.gateway_callers import caller, load_by_worker, until_arrived, until_waiting
 from tests.gateway_process import GatewayProcess, free_port
 from tests.held_engine import EVENTS, Held

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 import pytest
 from redis import Redis
 
-from serving.flow.publisher import Publisher, RecordStore
+from serving.flow.publisher import Publisher
+from serving.flow.record_store import RecordStore
 from tests.redis_server import RedisServer
 
 MakePublisher = Callable[[str, Callable[[], str | None]], Publisher]

@@ -150,6 +150,88 @@ def test_a_call_and_its_results() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "parameter", "asked", "answer", "published"),
+    [
+        (
+            "Search",
+            "query",
+            "What was Facemash?",
+            "<|1|>: 'Facebook is a social networking service'",
+            '\nSearch("What was Facemash?") =>\n'
+            "<|1|>: 'Facebook is a social networking service'\n",
+        ),
+        (
+            "Calculate",
+            "expression",
+            "(12/2)*(2*6+(12-1)*3)",
+            "270.0",
+            "\nCalculate(\"(12/2)*(2*6+(12-1)*3)\") => '270.0'\n",
+        ),
+        (
+            "Calculate",
+            "expression",
+            "sqrt(",
+            "No result.",
+            "\nCalculate(\"sqrt(\") => 'No result.'\n",
+        ),
+        (
+            "Solve",
+            "equation",
+            "x+y=500;5x+8y=4000",
+            "x = 0\ny = 500",
+            '\nSolve("x+y=500;5x+8y=4000") =>\nx = 0\ny = 500\n',
+        ),
+        (
+            "Text2Image",
+            "description",
+            "a painting of the rock",
+            "Image generated successfully.",
+            " Image generated successfully.",
+        ),
+    ],
+)
+def test_each_plugins_results_stand_as_in_the_published_conversations(
+    name: str, parameter: str, asked: str, answer: str, published: str
+) -> None:
+    """SFT_data/conversations/conversation_with_plugins of the MOSS repository, field by field."""
+    text = render(
+        user("Hi"), assistant("I see.", ("c", name, {parameter: asked})), tool("c", answer)
+    )
+    assert after_instruction(text) == (
+        "<|Human|>: Hi<eoh>\n<|Inner Thoughts|>: I see.<eot>\n"
+        f'<|Commands|>: {name}("{asked}")<eoc>\n<|Results|>:{published}<eor>\n<|MOSS|>:'
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "quoted"),
+    [("270.0\n", "'270.0'"), ("'270.0'", "'270.0'"), ('"270.0"', '"270.0"'), ("'", "'''")],
+)
+def test_a_calculators_result_is_quoted_once(answer: str, quoted: str) -> None:
+    text = render(
+        user("Hi"), assistant("", ("c", "Calculate", {"expression": "1"})), tool("c", answer)
+    )
+    assert text.endswith(f'\nCalculate("1") => {quoted}\n<eor>\n<|MOSS|>:')
+
+
+def test_results_of_several_plugins_stand_in_one_list() -> None:
+    text = render(
+        user("Hi"),
+        assistant(
+            "",
+            ("c1", "Text2Image", {"description": "a"}),
+            ("c2", "Calculate", {"expression": "1+1"}),
+        ),
+        tool("c1", "done"),
+        tool("c2", "2"),
+    )
+    assert (
+        '<|Results|>:\nText2Image("a") =>\ndone\nCalculate("1+1") => \'2\'\n<eor>\n<|MOSS|>:'
+        in text
+    )
+
+
 def test_turns_without_a_call_beside_tools() -> None:
     text = render(
         user("a"),
@@ -195,6 +277,10 @@ def test_no_text_of_anybody_becomes_a_mark(text: str) -> None:
                 user([{"type": "text", "text": words}]),
                 assistant(words, (words, words, {"query": words, "other": [words]})),
                 tool(words, words),
+                assistant("", ("c", "Calculate", {"expression": words})),
+                tool("c", words),
+                assistant("", ("i", "Text2Image", {"description": words})),
+                tool("i", words),
                 tools=tools,
             )
         )

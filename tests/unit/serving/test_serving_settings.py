@@ -88,3 +88,47 @@ def test_replicas_stay_as_they_are_unless_bounds_say_otherwise(
     monkeypatch.setenv("FLOODGATE_REPLICAS_MAX", "2")
     with pytest.raises(ValidationError, match="in this order: 0, 3, 2"):
         ServingSettings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ENGINE_ARGS": '{"max_num_seqs": "abc"}'}, "max_num_seqs must be a whole number"),
+        ({"ENGINE_ARGS": '{"max_num_seqs": true}'}, "max_num_seqs must be a whole number"),
+        ({"ENGINE_ARGS": '{"max_num_seqs": null}'}, "max_num_seqs must be a whole number"),
+        ({"ENGINE_ARGS": '{"max_num_seqs": 0}'}, "max_num_seqs must be a whole number"),
+        ({"REPLICA_SLOTS": "64", "REPLICA_SLOTS_MAX": "8"}, "in this order: empty, 64, 8"),
+        ({"REPLICA_SLOTS": "8", "REPLICA_SLOTS_MIN": "16"}, "in this order: 16, 8, empty"),
+        ({"REPLICA_SLOTS_MIN": "16", "REPLICA_SLOTS_MAX": "8"}, "in this order: 16, empty, 8"),
+        (
+            {"REPLICA_SLOTS": "64", "ENGINE_ARGS": '{"max_num_seqs": 8}'},
+            "64 slots are more than max_num_seqs in ENGINE_ARGS, 8",
+        ),
+        (
+            {"REPLICA_SLOTS_MAX": "64", "ENGINE_ARGS": '{"max_num_seqs": 8}'},
+            "64 slots are more than max_num_seqs in ENGINE_ARGS, 8",
+        ),
+        (
+            {"REPLICA_SLOTS_MIN": "64", "ENGINE_ARGS": '{"max_num_seqs": 8}'},
+            "64 slots are more than max_num_seqs in ENGINE_ARGS, 8",
+        ),
+    ],
+)
+def test_slots_that_contradict_each_other_are_refused(
+    changes: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in changes.items():
+        monkeypatch.setenv(f"FLOODGATE_{name}", value)
+    with pytest.raises(ValidationError, match=words):
+        ServingSettings()
+
+
+def test_slots_beyond_what_vllm_batches_are_a_choice_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLOODGATE_ENGINE_ARGS", '{"max_num_seqs": 4}')
+    monkeypatch.setenv("FLOODGATE_REPLICA_SLOTS", "8")
+    with pytest.raises(ValidationError, match="set REPLICA_SLOTS and REPLICA_SLOTS_MIN"):
+        ServingSettings()
+    monkeypatch.setenv("FLOODGATE_REPLICA_SLOTS_MIN", "8")
+    assert ServingSettings().replica_slots == 8

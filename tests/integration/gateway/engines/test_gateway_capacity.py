@@ -12,8 +12,8 @@ from gateway.engines.pools import PoolState
 from gateway.engines.upstream import Upstream
 from gateway.errors import FlowUnavailable
 from gateway.flow.redis_client import FlowRedis
-from serving.flow.publisher import RecordStore
 from serving.flow.record import EngineLoad, ReplicaFacts, record_json
+from serving.flow.record_store import RecordStore
 from tests.redis_server import RedisServer
 from tests.scripted_engine import EngineRequest, ScriptedEngine
 

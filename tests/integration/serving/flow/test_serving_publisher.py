@@ -9,8 +9,7 @@ import pytest
 from redis import Redis
 
 from serving.flow import redis_keys
-from serving.flow.demand import Demand
-from serving.flow.publisher import RECORD_LIFE_MS, ModelStore, Publisher, RecordStore
+from serving.flow.record import RECORD_LIFE_MS
 from tests.integration.serving.conftest import MakePublisher
 from tests.redis_server import RedisServer
 
@@ -70,16 +69,11 @@ def test_a_stop_removes_the_record_and_keeps_the_model(flow: Redis, publish: Mak
     assert flow.zscore(redis_keys.MODELS, "m") is not None
 
 
-def test_a_models_own_record_says_that_somebody_keeps_its_replicas(
-    flow: Redis, flow_server: RedisServer
-) -> None:
-    publisher = Publisher(ModelStore(flow_server.url, model="kept"), lambda: "zero wanted")
-    publisher.start()
-    until(lambda: flow.get(redis_keys.model_record("kept")) == "zero wanted")
-    assert 0 < flow.pttl(redis_keys.model_record("kept")) <= RECORD_LIFE_MS
-    publisher.stop()
-    assert flow.exists(redis_keys.model_record("kept")) == 0
-    assert flow.zscore(redis_keys.MODELS, "kept") is not None
+def test_it_turns_to_another_record_at_once(flow: Redis, publish: MakePublisher) -> None:
+    publisher = publish("r1", lambda: "starting")
+    until(lambda: flow.get(RECORD) == "starting")
+    publisher.turn_to(lambda: "running")
+    until(lambda: flow.get(RECORD) == "running")
 
 
 def test_says_nothing_while_there_is_nothing_to_say(flow: Redis, publish: MakePublisher) -> None:
@@ -169,28 +163,3 @@ def test_replicas_do_not_touch_each_other(flow: Redis, publish: MakePublisher) -
     first.stop()
     assert flow.zrange(REPLICAS, 0, -1) == ["r2"]
     assert flow.get(redis_keys.replica_record("m", "r2")) == "two"
-
-
-def test_a_model_name_that_looks_like_a_key(flow: Redis, flow_server: RedisServer) -> None:
-    name = "owner/mo}del: x"
-    store = RecordStore(flow_server.url, model=name, replica_id="r1")
-    store.write("one")
-    assert flow.zrange(redis_keys.MODELS, 0, -1) == [name]
-    store.remove()
-    store.close()
-
-
-def test_a_replica_learns_what_its_line_asks_for(flow: "Redis", flow_server: RedisServer) -> None:
-    store = RecordStore(flow_server.url, model="m", replica_id="r1")
-    store.write("{}")
-    assert store.demand is None, "nobody says"
-    flow.set(
-        "fg:demand:{m}",
-        '{"version":1,"waiting":2,"oldest_wait_s":1,"tokens_owed":9,"slots_used":4}',
-    )
-    store.write("{}")
-    assert store.demand == Demand(2, 1.0, 9, 4)
-    flow.delete("fg:demand:{m}")
-    store.write("{}")
-    assert store.demand is None
-    store.close()

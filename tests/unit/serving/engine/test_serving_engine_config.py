@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 
-from serving.engine import engine_config
 from serving.engine.engine_config import (
     deployment_options,
     engine_arguments,
     llm_config_arguments,
     placement_bundles,
-    slot_bounds,
+    slot_range,
 )
-from serving.engine.slot_rule import SlotBounds
+from serving.engine.slot_rule import SlotRange
 from serving.settings import ServingSettings
 
 WriteAdapter = Callable[..., Path]
@@ -39,7 +38,7 @@ def test_one_config_for_both_kinds_of_hardware(settings: ServingSettings) -> Non
 def test_slots_are_what_vllm_batches(settings: ServingSettings) -> None:
     settings = _with(settings, replica_slots=7)
     assert engine_arguments(settings, "cpu")["max_num_seqs"] == 7
-    assert engine_config.slots_of(settings, "gpu") == 7
+    assert slot_range(settings, "gpu").start == 7
 
 
 def test_on_cpus_a_step_is_short_and_no_prompt_fills_it(settings: ServingSettings) -> None:
@@ -123,13 +122,57 @@ def test_a_failing_replica_is_tried_once(settings: ServingSettings) -> None:
     assert options["graceful_shutdown_timeout_s"] > settings.stream_life_s_max
 
 
-def test_slots_have_bounds_and_vllm_batches_the_most(settings: ServingSettings) -> None:
-    assert slot_bounds(settings, "cpu") == SlotBounds(8, 32)
-    settings = _with(settings, replica_slots=16, replica_slots_min=2, replica_slots_max=48)
-    assert slot_bounds(settings, "cpu") == SlotBounds(2, 48)
-    assert engine_arguments(settings, "cpu")["max_num_seqs"] == 48
-    settings = _with(settings, engine_args={"max_num_seqs": 20})
-    assert slot_bounds(settings, "cpu") == SlotBounds(2, 20), "the operator's arguments win"
+@pytest.mark.parametrize(
+    ("changes", "expected", "batched"),
+    [
+        ({}, SlotRange(8, 32, 32), 32),
+        ({"replica_slots": 3}, SlotRange(1, 3, 3), 3),
+        (
+            {"replica_slots": 16, "replica_slots_min": 2, "replica_slots_max": 48},
+            SlotRange(2, 16, 48),
+            48,
+        ),
+        ({"replica_slots_max": 8}, SlotRange(2, 8, 8), 8),
+        ({"replica_slots_max": 48}, SlotRange(8, 32, 48), 48),
+        ({"replica_slots_min": 40}, SlotRange(40, 40, 40), 40),
+        ({"engine_args": {"max_num_seqs": 20}}, SlotRange(5, 20, 20), 20),
+        (
+            {"replica_slots_max": 8, "engine_args": {"max_num_seqs": 20}},
+            SlotRange(2, 8, 8),
+            20,
+        ),
+        (
+            {"replica_slots": 8, "replica_slots_min": 8, "engine_args": {"max_num_seqs": 4}},
+            SlotRange(8, 8, 8),
+            4,
+        ),
+    ],
+    ids=[
+        "nothing is set",
+        "a start",
+        "all three",
+        "a bound below the default",
+        "a bound above the default",
+        "a least above the default",
+        "they follow what vLLM batches",
+        "vLLM could batch more",
+        "requests are to queue inside vLLM",
+    ],
+)
+def test_slots_are_three_numbers_and_vllm_batches_the_most(
+    settings: ServingSettings, changes: dict[str, Any], expected: SlotRange, batched: int
+) -> None:
+    settings = ServingSettings(**{**settings.model_dump(), **changes})
+    assert slot_range(settings, "cpu") == expected
+    assert engine_arguments(settings, "cpu")["max_num_seqs"] == batched
+
+
+def test_a_step_has_room_for_all_that_the_operator_has_vllm_batch(
+    settings: ServingSettings,
+) -> None:
+    """vLLM refuses to start with fewer tokens a step than requests."""
+    settings = _with(settings, replica_slots=100, engine_args={"max_num_seqs": 1000})
+    assert engine_arguments(settings, "cpu")["max_num_batched_tokens"] == 1000
 
 
 def test_ray_may_go_where_a_pin_or_the_line_wants(settings: ServingSettings) -> None:

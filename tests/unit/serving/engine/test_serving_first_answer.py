@@ -41,10 +41,10 @@ async def test_asks_what_the_model_can_do(endpoints: tuple[str, ...], path: str)
     assert api.asked[0][1]["model"] == "m"
 
 
-async def test_a_model_without_endpoints_is_asked_nothing() -> None:
-    api = Api()
-    await get_first_answer(api, "m", ())
-    assert api.asked == []
+async def test_a_model_that_can_do_nothing_of_ours_fails_the_start() -> None:
+    """Its replica would start for good, and whoever asked for it wait in line."""
+    with pytest.raises(StartFailed, match="neither generates text nor embeds"):
+        await get_first_answer(Api(), "m", ())
 
 
 async def test_a_models_own_rule_is_no_failure() -> None:

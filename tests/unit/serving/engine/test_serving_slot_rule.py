@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.engine.slot_rule import SlotBounds, SlotRule
+from serving.engine.slot_rule import SlotRange, SlotRule
 from serving.flow.record import EngineLoad
 
 
@@ -12,7 +12,7 @@ class Engine:
     """A replica looked at once a second."""
 
     def __init__(self, least: int = 4, most: int = 64, start: int = 32) -> None:
-        self.rule = SlotRule(SlotBounds(least, most), start)
+        self.rule = SlotRule(SlotRange(least, start, most))
         self._seconds: Iterator[int] = iter(range(10_000))
 
     def look(self, times: int = 1, *, line_waits: bool = True, **load: float) -> int:

@@ -25,6 +25,7 @@ def test_the_whole_record() -> None:
         state="running",
         slots=32,
         load=EngineLoad(running=3, waiting=1, kv_use=0.25, preemptions=2, generation_tokens=9),
+        generation_tokens_per_s=123.456,
         published_at_ms=1_790_000_000_000,
     )
     assert json.loads(text) == {
@@ -46,6 +47,7 @@ def test_the_whole_record() -> None:
             "preemptions": 2,
             "generation_tokens": 9,
             "prompt_tokens": 0,
+            "generation_tokens_per_s": 123.5,
         },
         "published_at_ms": 1_790_000_000_000,
     }
