@@ -7,8 +7,9 @@ made them; a grant that gets lost is told again by the next heartbeat until it i
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -18,9 +19,10 @@ from gateway.flow import redis_keys
 from gateway.flow.redis_client import FlowRedis
 from gateway.line.drain_rate import DrainRate
 from gateway.line.held_slots import HeldSlots
-from gateway.line.line_terms import LineBounds, kept_ms
+from gateway.line.line_calls import LineCalls
+from gateway.line.line_terms import Entered, LineBounds, kept_ms
 from gateway.line.local_service import LocalService
-from gateway.line.ticket import Granted, Ticket
+from gateway.line.ticket import Ticket
 from gateway.line.ticket_book import TicketBook
 
 log = structlog.get_logger(__name__)
@@ -31,7 +33,6 @@ LEASE_MS = 5_000
 _KEPT_AFTER_DEATH_MS = 30_000
 # What a caller is told when nobody knows yet how fast the line drains.
 _WAIT_UNKNOWN_S = 10.0
-_ENDED = -1
 
 
 class LineLease:
@@ -50,13 +51,15 @@ class LineLease:
         self._renewal_keys = (*self._keys, redis_keys.demand(pool))
         self._bounds = bounds
         self._clock = clock
-        self._calls: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self.pool = pool
         self.worker_id = worker_id
         self.held = HeldSlots()
         self.tickets = TicketBook()
         self.locally = LocalService(self.held, self.tickets)
+        self._calls = LineCalls(
+            flow, self._keys, worker_id, self.held, self.tickets, self.serve_locally
+        )
         self.drain = DrainRate()
         self.waiting_everywhere = 0
         self.live_workers = 1
@@ -81,43 +84,50 @@ class LineLease:
         )
         self.tickets.begin_entering(ticket)
         try:
-            answer = await self._flow.run("enter_line", self._keys, args)
-            if answer[0] == _ENDED and mode == "again":
+            answer = await self._enter(ticket, args)
+            if answer[0] == Entered.LEASE_ENDED and mode == "again":
                 raise FlowUnavailable("the lease ended as soon as it was renewed")
-            if answer[0] == _ENDED:  # or Redis is new: tell what we hold, then again
+            if answer[0] == Entered.LEASE_ENDED:  # or Redis is new: tell what we hold, then again
                 await self._renew_together()
-                answer = await self._flow.run("enter_line", self._keys, args)
+                answer = await self._enter(ticket, args)
         finally:
             self.tickets.end_entering(ticket)
-        what, replica_id, *grants = answer
-        if what == 0:
-            self.tickets.register(ticket)
-        elif what == 1:
-            self.held.take(replica_id, ask.account_id)
-            self.tickets.remove(ticket)
-            ticket.tell(Granted(replica_id, time.perf_counter()))
-        elif what == -2:
+        what = self._take_entered(ticket, answer)
+        if what == Entered.ACCOUNT_FULL:
             raise AccountQueueFull(ask.waiting_requests, retry_after_s)
-        elif what == -3:
+        if what == Entered.LINE_FULL:
             raise QueueFull(retry_after_s)
-        self.take_grants(grants)
 
-    def take_grants(self, grants: Sequence[str]) -> None:
-        """Flat triples of ticket, replica and account, as the scripts give them."""
-        for ticket_id, replica_id, account_id in _triples(grants):
-            if not self.tickets.is_new_grant(ticket_id):
-                continue  # pushed, and told by a heartbeat as well
-            self.held.acknowledge(ticket_id)
-            self.held.take(replica_id, account_id)
-            ticket = self.tickets.waiting.get(ticket_id)
-            if ticket is None:  # its caller left meanwhile, or got a slot by another way
-                self.held.release(replica_id, account_id)
-                if charge := self.tickets.charge_of_left(ticket_id):
-                    self.held.correct(account_id, -charge)
+    async def _enter(self, ticket: Ticket, args: Sequence[str | int]) -> Any:
+        call = self._flow.call("enter_line", self._keys, args)
+        try:
+            return await call.answer
+        except FlowUnavailable:
+            self.tickets.doubt(ticket)
+            raise
+        except asyncio.CancelledError:
+            # Its caller hung up. Whatever it is granted is to be given back.
+            self.tickets.doubt(ticket)
+            call.leave_to(partial(self._take_entered_late, ticket))
+            raise
+
+    def _take_entered_late(self, ticket: Ticket, answer: Any) -> None:
+        self.tickets.believe((ticket.id,))
+        self._take_entered(ticket, answer)
+
+    def _take_entered(self, ticket: Ticket, answer: Any) -> int:
+        """What enter_line.lua has made of the ticket, which may have left meanwhile."""
+        what: int
+        what, replica_id, *grants = answer
+        if what == Entered.GRANTED:
+            account_id = ticket.ask.account_id
+            self._calls.take_grant(ticket.id, replica_id, account_id, ticket.charge)
+        elif what == Entered.WAITING:
+            self.tickets.register(ticket)
+            if self.tickets.has_leaves:
                 self.call_soon()
-                continue
-            self.tickets.remove(ticket)
-            ticket.tell(Granted(replica_id, time.perf_counter()))
+        self.take_grants(grants)
+        return what
 
     @property
     def wait_s(self) -> float:
@@ -137,8 +147,14 @@ class LineLease:
         Raises:
             FlowUnavailable: Redis did not answer; the lease runs on.
         """
+        asked: list[str] = []
+
+        def renewal() -> Sequence[str | int]:
+            asked[:] = self.tickets.doubted
+            return self._renewal(asked)
+
         try:
-            answer = await self._flow.run_first("renew_worker", self._renewal_keys, self._renewal)
+            answer = await self._flow.run_first("renew_worker", self._renewal_keys, renewal)
         except FlowUnavailable:
             self.serve_locally()
             raise
@@ -147,10 +163,11 @@ class LineLease:
         self.slots_used = {used[i]: int(used[i + 1]) for i in range(0, len(used), 2)}
         self.drain.look(self._clock(), granted, everywhere)
         self.take_grants(grants)
-        if self.tickets.has_leaves:
+        if self.tickets.has_leaves or self.held.has_news:
             self.call_soon()
-        if not was_known or not self.tickets.agrees_with(known):
+        if asked or not was_known or not self.tickets.agrees_with(known):
             await self._register_tickets()
+        self.tickets.believe(asked)
 
     async def _renew_together(self) -> None:
         """One heartbeat for all who find at the same time that the lease has ended."""
@@ -158,7 +175,7 @@ class LineLease:
             self._renewing = asyncio.create_task(self.renew(), name="renew-lease")
         await asyncio.shield(self._renewing)
 
-    def _renewal(self) -> Sequence[str | int]:
+    def _renewal(self, doubted: Sequence[str]) -> Sequence[str | int]:
         # No call is unanswered now: both sides mean the same moment.
         capacity: list[str | int] = [len(self.replicas)]
         for replica in self.replicas.values():
@@ -168,7 +185,9 @@ class LineLease:
             *(round(self.tickets.oldest_wait_s(self._clock()) * 1000), self.tickets.tokens),
             *self.held.renewal(),
             *capacity,
-            *self.held.take_acknowledged(),
+            len(doubted),
+            *doubted,
+            *self.held.acknowledgements(),
         ]
 
     async def _register_tickets(self) -> None:
@@ -196,41 +215,16 @@ class LineLease:
         except FlowUnavailable as error:
             log.warning("lease_left_to_expire", pool=self.pool, error=str(error))
 
-    # Calls that nobody waits for --------------------------------------------------------------
+    # ------------------------------------------------------------------------------------------
+
+    def take_grants(self, grants: Sequence[str]) -> None:
+        """Flat triples of ticket, replica and account, as the scripts give them."""
+        self._calls.take_grants(grants)
 
     def call_soon(self) -> None:
         """Tells Redis what was given back; all of one turn of the loop travels together."""
-        if self._calls is None or self._calls.done():
-            self._calls = asyncio.create_task(self._send_calls(), name="line-calls")
-
-    async def _send_calls(self) -> None:
-        try:
-            while self.held.has_news or self.tickets.has_leaves:
-                if self.tickets.has_leaves:
-                    await self._send_leaves()
-                if self.held.has_news:
-                    args = [self.worker_id, *self.held.next_release()]
-                    grants = await self._flow.run("release_slots", self._keys, args)
-                    if grants != [_ENDED]:
-                        self.take_grants(grants)
-                    self.held.release_answered()
-        except FlowUnavailable:
-            # Counts are right again with the next heartbeat that gets through; leaves wait for it.
-            self.held.release_answered()
-            self.serve_locally()
-
-    async def _send_leaves(self) -> None:
-        for keep_ms, ids in self.tickets.next_leaves():
-            args: list[str | int] = [self.worker_id, keep_ms, *ids]
-            grants = await self._flow.run("leave_line", self._keys, args)
-            self.tickets.left(ids)
-            self.take_grants(grants)
+        self._calls.call_soon()
 
     def serve_locally(self) -> None:
         """Hands out this worker's share of the slots while Redis is gone."""
         self.locally.serve(self.replicas.values(), self.live_workers)
-
-
-def _triples(flat: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    for i in range(0, len(flat), 3):
-        yield flat[i], flat[i + 1], flat[i + 2]

@@ -73,7 +73,8 @@ class PoolLine:
     def leave(self, ticket: Ticket, *, retry_after_s: int = 0) -> None:
         """Takes a waiting ticket out; its place is kept when the caller is told to come back."""
         self.tickets.leave(ticket, kept_ms(retry_after_s) if retry_after_s else 0)
-        self.lease.call_soon()
+        if self.tickets.has_leaves:
+            self.lease.call_soon()
 
     def abandon(self, ticket: Ticket) -> None:
         """Gives up a ticket whose caller hung up, in line or with a slot that has just come."""
@@ -128,7 +129,7 @@ class PoolLine:
         if ticket.granted is not None:
             return
         if self.lease.locally.is_beyond_the_account(ticket, self.lease.live_workers):
-            self.leave(ticket)
+            self.tickets.remove(ticket)
             raise AccountQueueFull(ticket.ask.waiting_requests, self.lease.retry_after_s())
         if self.lease.locally.is_beyond_the_line(self._bounds, self.lease.live_workers):
             self.leave(ticket, retry_after_s=self.lease.retry_after_s())

@@ -44,7 +44,7 @@ class Ticket:
     """Its waiter reads the news; whoever serves the line tells them. Newer news replace older."""
 
     __slots__ = ("_news", "_waiter", "ask", "avoid", "deadline", "entered_at", "foretold", "id",
-                 "notice_at")  # fmt: skip
+                 "keep_ms", "notice_at")  # fmt: skip
 
     def __init__(
         self, ticket_id: str, ask: SlotAsk, avoid: str, *, now: float, wait_s_max: float
@@ -54,6 +54,8 @@ class Ticket:
         self.avoid = avoid
         self.entered_at = now
         self.deadline = now + wait_s_max
+        # How long its place is kept, once it has left.
+        self.keep_ms = 0
         # When the waiter wants to hear of its place next; never unless it says so.
         self.notice_at = float("inf")
         # The first estimate of the whole wait and when it was made, to be held against the truth.

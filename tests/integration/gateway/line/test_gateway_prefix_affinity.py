@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis.asyncio as redis
 
 from gateway.engines.replica_record import Replica
 from gateway.flow import redis_keys
@@ -28,12 +27,6 @@ KEYS = redis_keys.pool(POOL)
 PATH = "/v1/chat/completions"
 # Two conversations as the line knows them.
 TALK, OTHER = "00000000000000aa", "00000000000000bb"
-
-
-@pytest.fixture
-async def state(flow_server: RedisServer) -> Any:
-    async with redis.Redis.from_url(flow_server.url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture
@@ -71,8 +64,9 @@ async def run_once(line: PoolLine, prefix: str = "", *, avoid: str = "-") -> str
 
 async def release(line: PoolLine, name: str) -> None:
     line.release(name, "x")
-    assert line.lease._calls is not None
-    await line.lease._calls
+    sending = line.lease._calls._sending
+    assert sending is not None
+    await sending
 
 
 async def held_on_b(line: PoolLine, prefix: str) -> None:
