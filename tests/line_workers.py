@@ -97,7 +97,10 @@ async def is_empty(state: Any) -> bool:
         not await used(state)
         and waiting == 0
         and not keys
-        and not await state.exists(KEYS + ":running", KEYS + ":line", KEYS + ":served")
+        and not int(await state.hget(KEYS + ":state", "owed") or 0)
+        and not await state.exists(
+            *(KEYS + kind for kind in (":running", ":line", ":served", ":entered"))
+        )
     )
 
 

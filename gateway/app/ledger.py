@@ -5,7 +5,7 @@ The only module of this package that imports waitlist.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -149,7 +149,7 @@ class LedgerSide:
     _directory: Directory
     _board: WatchBoard
 
-    def routes(self, known_models: Callable[[], Collection[str]]) -> APIRouter:
+    def routes(self, known_models: Callable[[], Mapping[str, int | None]]) -> APIRouter:
         return build_router(
             self._directory,
             self._board,

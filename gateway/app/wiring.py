@@ -34,6 +34,7 @@ from gateway.endpoints import ENDPOINTS
 from gateway.engines.capacity import Capacity, FlowCapacity, UpstreamCapacity
 from gateway.engines.deadlines import Deadlines
 from gateway.engines.pins import tell_pins
+from gateway.engines.pools import PoolView
 from gateway.engines.routing import Routing
 from gateway.engines.upstream import Upstream
 from gateway.flow import redis_keys
@@ -124,7 +125,7 @@ async def _lifespan(
         gate = _gate(settings, authenticator, limits, capacity, admission, upstream, readiness)
         engine_endpoints.update((e.path, EngineEndpoint(e, gate)) for e in ENDPOINTS)
         _mount(app, settings, gate, capacity, readiness, engine_endpoints)
-        app.include_router(ledger.routes(lambda: [pool.name for pool in capacity.view.pools()]))
+        app.include_router(ledger.routes(lambda: _replicas_max(capacity.view)))
         for name, work in (
             ("capacity", capacity.watch()),
             ("lines", admission.serve_lines()),
@@ -204,6 +205,11 @@ def _capacity(settings: GatewaySettings, flow: FlowRedis, upstream: Upstream) ->
             upstream, url=settings.upstream_url.rstrip("/"), slots=settings.slots
         )
     return FlowCapacity(flow, upstream, clock=time.monotonic)
+
+
+def _replicas_max(view: PoolView) -> dict[str, int | None]:
+    """The most replicas of each model; None where nobody says."""
+    return {pool.name: pool.keeper.replicas_max if pool.keeper else None for pool in view.pools()}
 
 
 def _start(name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":

@@ -8,13 +8,14 @@ _INCLUDE = "--!include "
 
 def read_scripts() -> dict[str, str]:
     """Text by name, without `.lua`."""
-    return {file.stem: _with_include(file) for file in sorted(_LUA.glob("*.lua"))}
+    return {file.stem: _with_includes(file) for file in sorted(_LUA.glob("*.lua"))}
 
 
-def _with_include(file: Path) -> str:
-    """The text, its first line `--!include X` replaced by lua/include/X."""
-    text = file.read_text()
-    first, _, rest = text.partition("\n")
-    if not first.startswith(_INCLUDE):
-        return text
-    return (_LUA / "include" / first.removeprefix(_INCLUDE)).read_text() + rest
+def _with_includes(file: Path) -> str:
+    """The text, each line `--!include X` replaced by lua/include/X, and so on in that."""
+    return "".join(
+        _with_includes(_LUA / "include" / line.removeprefix(_INCLUDE).strip())
+        if line.startswith(_INCLUDE)
+        else line
+        for line in file.read_text().splitlines(keepends=True)
+    )

@@ -38,18 +38,20 @@ def pool(name: str) -> str:
     :capacity            hash: replica -> slots that it offers
     :room                sorted set: replica that offers slots, scored by the share of them in use
     :leases              sorted set: worker, scored by when its lease ends (ms, Redis TIME)
-    :state               hash: virtual time, grants from the line so far, tickets waiting
+    :state               hash: virtual time, grants from the line so far, tickets waiting, tokens
+                         reserved by those in line
     :line                sorted set: ticket, scored by its start in weighted tokens
+    :entered             sorted set: ticket in line, scored by when it came into it (ms)
     :counters            sorted set: account, scored by its virtual token counter
     :running             hash: account -> requests that run
     :served              sorted set: account in line, scored by when it was last served (ms)
     :service             hash: account in line -> weighted tokens granted since it has been there
-    :demands             hash: worker -> its oldest ticket's wait (ms), tokens reserved in its line
     :worker:W:slots      hash: replica -> slots that this worker holds
     :worker:W:accounts   hash: account -> requests that this worker runs
     :prefix:D            text: replica that served the conversation of this digest last; 600 s
-    :worker:W:tickets    hash: waiting ticket -> account, charge, concurrent requests, replica to
-                         avoid, and behind it `|` and the conversation's digest where it has one
+    :worker:W:tickets    hash: waiting ticket -> account, charge, concurrent requests, and as
+                         one word `avoid|tokens|digest`: the replica to avoid, tokens reserved,
+                         the conversation's digest or nothing
     :worker:W:grants     hash: ticket granted but not acknowledged -> replica, account
     :worker:W:at_once    hash: ticket granted at once since the last heartbeat -> replica, account
     :corrected:W         text: number of the worker's last batch of corrections; an hour

@@ -71,7 +71,7 @@ class HeldSlots:
         for account in accounts:
             args += (account, self._sent_ended[account], f"{corrections.get(account, 0.0):.6f}")
         self._sent_acknowledged = self._take_acknowledged()
-        return args + self._sent_acknowledged
+        return [*args, *self._sent_acknowledged]
 
     def release_answered(self) -> None:
         self._sent_corrections = {}
@@ -85,12 +85,15 @@ class HeldSlots:
         """
         self._release_ended()
 
-    def renewal(self) -> list[str | int]:
-        """Arguments of renew_worker.lua: slots, then requests, that this worker's calls answer."""
-        self.by_replica, self.by_account = +self.by_replica, +self.by_account
-        slots = self.by_replica + self._freed_replicas + self._sent_replicas
-        requests = self.by_account + self._ended + self._sent_ended
-        return _counted(slots) + _counted(requests)
+    def slots_to_count(self) -> Counter[str]:
+        """Slots by replica that a heartbeat tells: held, and to be given back by later calls."""
+        self.by_replica = +self.by_replica
+        return self.by_replica + self._freed_replicas + self._sent_replicas
+
+    def requests_to_count(self) -> Counter[str]:
+        """The same of requests by account."""
+        self.by_account = +self.by_account
+        return self.by_account + self._ended + self._sent_ended
 
     def acknowledgements(self) -> list[str]:
         """Tickets whose grant has arrived and that no answered call has named."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import orjson
 import structlog
 
 from gateway.engines.replica_record import Replica
@@ -80,7 +81,7 @@ class LineLease:
         args = (
             *(self.worker_id, ticket.id, ask.account_id, f"{ticket.charge:.6f}"),
             *(ask.concurrent_requests, ask.waiting_requests, self._bounds.tickets_max),
-            *(ticket.avoid, kept_ms(retry_after_s), mode, ask.prefix),
+            *(ticket.avoid, kept_ms(retry_after_s), mode, ask.prefix, ask.tokens),
         )
         self.tickets.begin_entering(ticket)
         try:
@@ -149,7 +150,7 @@ class LineLease:
         """
         asked: list[str] = []
 
-        def renewal() -> Sequence[str | int]:
+        def renewal() -> Sequence[str]:
             asked[:] = self.tickets.doubted
             return self._renewal(asked)
 
@@ -175,20 +176,19 @@ class LineLease:
             self._renewing = asyncio.create_task(self.renew(), name="renew-lease")
         await asyncio.shield(self._renewing)
 
-    def _renewal(self, doubted: Sequence[str]) -> Sequence[str | int]:
+    def _renewal(self, doubted: Sequence[str]) -> Sequence[str]:
         # No call is unanswered now: both sides mean the same moment.
-        capacity: list[str | int] = [len(self.replicas)]
-        for replica in self.replicas.values():
-            capacity += (replica.replica_id, replica.slots)
-        return [
-            *(self.worker_id, LEASE_MS, _KEPT_AFTER_DEATH_MS),
-            *(round(self.tickets.oldest_wait_s(self._clock()) * 1000), self.tickets.tokens),
-            *self.held.renewal(),
-            *capacity,
-            len(doubted),
-            *doubted,
-            *self.held.acknowledgements(),
-        ]
+        said = {
+            "worker": self.worker_id,
+            "lease_ms": LEASE_MS,
+            "keep_ms": _KEPT_AFTER_DEATH_MS,
+            "slots": self.held.slots_to_count(),
+            "requests": self.held.requests_to_count(),
+            "capacity": {each.replica_id: each.slots for each in self.replicas.values()},
+            "doubted": doubted,
+            "acknowledged": self.held.acknowledgements(),
+        }
+        return [orjson.dumps(said).decode()]
 
     async def _register_tickets(self) -> None:
         """Makes the tickets that Redis knows of this worker equal to those that wait here."""

@@ -24,7 +24,6 @@ class TicketBook:
         self.waiting: dict[str, Ticket] = {}
         self.waiting_by_account: Counter[str] = Counter()
         self.bytes = 0
-        self.tokens = 0
         self._entering: set[str] = set()
         self._registered: set[str] = set()
         self._lost: set[str] = set()
@@ -37,23 +36,16 @@ class TicketBook:
         self.waiting[ticket.id] = ticket
         self.waiting_by_account[ticket.ask.account_id] += 1
         self.bytes += ticket.ask.body_bytes
-        self.tokens += ticket.ask.tokens
 
     def remove(self, ticket: Ticket) -> None:
         """It waits no longer; does nothing where it did not."""
         self._lost.discard(ticket.id)
         if self.waiting.pop(ticket.id, None) is not None:
             self.bytes -= ticket.ask.body_bytes
-            self.tokens -= ticket.ask.tokens
             account_id = ticket.ask.account_id
             self.waiting_by_account[account_id] -= 1
             if not self.waiting_by_account[account_id]:
                 del self.waiting_by_account[account_id]
-
-    def oldest_wait_s(self, now: float) -> float:
-        """How long whoever came first has waited; 0 where nobody waits."""
-        oldest = next(iter(self.waiting.values()), None)
-        return 0.0 if oldest is None else now - oldest.entered_at
 
     def leave(self, ticket: Ticket, keep_ms: int) -> None:
         """The same, and Redis is to be told: at once or as soon as it is known to know it."""

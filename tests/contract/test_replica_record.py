@@ -96,6 +96,7 @@ def test_both_sides_name_the_same_keys() -> None:
     from serving.flow import redis_keys as written
 
     assert written.MODELS == read.MODELS
+    assert written.PINS == read.PINS
     assert written.model_record("m") == read.model_record("m")
     assert written.model_replicas("m") == read.replica_index("m")
     assert written.demand("m") == read.demand("m")

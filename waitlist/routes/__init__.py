@@ -14,14 +14,14 @@ def build_router(
     board: WatchBoard | None = None,
     *,
     caller_address: CallerAddress = socket_address,
-    known_models: KnownModels = tuple,
+    known_models: KnownModels = dict,
 ) -> APIRouter:
     """All routes. Those of the line are there where the directory has a secret and a board.
 
     The board must run (`WatchBoard.run`) for streams to be told of changes. `caller_address` tells
     whose network a join or a refused redemption counts for; behind a proxy the socket's address is
     the proxy's.
-    `known_models` names what operators can scale.
+    `known_models` names what operators can scale, and how far.
     """
     router = APIRouter()
     router.include_router(invites.build_router(directory, caller_address))

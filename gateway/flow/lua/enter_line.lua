@@ -3,14 +3,14 @@
 -- ARGV: worker, ticket, account, charge, concurrent requests, waiting requests, longest line,
 --   replica to avoid or '-', keep_ms, mode: 'new', 'again' (in line when the worker's tickets were
 --   lost) or 'retry' (its slot's replica gave no answer: it goes first and pays nothing),
---   digest of its conversation or ''
+--   digest of its conversation or '', tokens that it has reserved
 -- Returns {what, replica, tickets granted to this worker, replica, account …}; what is
 --   1 granted · 0 waiting · -1 this worker's lease has ended · -2 the account may have no more
 --   waiting · -3 the line is full; its place is kept for keep_ms
 local worker, ticket, account, charge = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local concurrent, avoid, mode = tonumber(ARGV[5]), ARGV[8], ARGV[10]
--- A worker of an earlier version sends no digest.
-local prefix = ARGV[11] ~= '' and ARGV[11] or nil
+-- A worker of an earlier version sends no digest, or no tokens.
+local prefix, tokens = ARGV[11] ~= '' and ARGV[11] or nil, ARGV[12] or 0
 if not has_lease(worker) then return {-1, ''} end
 
 local tickets_key = account_key(account, 'tickets')
@@ -49,10 +49,10 @@ if mode == 'new' then
 end
 
 redis.call('HSET', worker_key(worker, 'tickets'), ticket,
-  account .. ' ' .. ARGV[4] .. ' ' .. ARGV[5] .. ' ' .. avoid .. (prefix and '|' .. prefix or ''))
+  pack_ticket(account, ARGV[4], ARGV[5], avoid, prefix, tokens))
 redis.call('HINCRBY', state_key, 'waiting', 1)
 if mode == 'retry' then
-  enter_line(ticket, account, charge, least_start() - 1)
+  enter_line(ticket, account, charge, tokens, least_start() - 1)
 else
   redis.call('ZADD', tickets_key, 1, ticket)
   promote(account)

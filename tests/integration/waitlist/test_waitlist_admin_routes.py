@@ -254,11 +254,24 @@ async def test_an_operator_pins_a_models_replicas_and_takes_the_pin_back(
         ("/scaling/unknown", {"replicas": 1}, 404),
     ):
         assert (await client.put(path, json=body, headers=operator)).status_code == status
+    answer = await client.put("/scaling/org/m", json={"replicas": 5}, headers=operator)
+    assert answer.status_code == 400
+    assert answer.json()["param"] == "replicas"
+    assert "4 replicas at most" in answer.json()["message"]
+    assert "FLOODGATE_REPLICAS_MAX" in answer.json()["message"]
+    assert (await client.get("/scaling", headers=operator)).json() == {"pins": {"org/m": 0}}
+    unkept = "/scaling/org/unkept"
+    assert (await client.put(unkept, json={"replicas": 5}, headers=operator)).status_code == 200
+    assert (await client.delete(unkept, headers=operator)).status_code == 204
     for _ in range(2):
         assert (await client.delete("/scaling/org/m", headers=operator)).status_code == 204
     assert await line.replica_pins.all() == {}
     found = [entry.fields async for entry in line.overview.audit()]
-    done = [(row["action"], row["model"], row["replicas"]) for row in found if "model" in row]
+    done = [
+        (row["action"], row["model"], row["replicas"])
+        for row in found
+        if row.get("model") == "org/m"
+    ]
     assert done == [("pinned", "org/m", "0"), ("unpinned", "org/m", "")]
 
 

@@ -27,7 +27,11 @@ Client = Callable[[Directory], httpx.AsyncClient]
 def app_of(directory: Directory) -> FastAPI:
     app = FastAPI()
     app.include_router(
-        build_router(directory, directory.watch_board(), known_models=lambda: ("org/m",))
+        build_router(
+            directory,
+            directory.watch_board(),
+            known_models=lambda: {"org/m": 4, "org/unkept": None},
+        )
     )
 
     @app.exception_handler(WaitlistError)

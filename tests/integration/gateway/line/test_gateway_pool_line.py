@@ -592,6 +592,7 @@ async def test_the_demand_record_tells_of_all_workers_lines(workers: Workers, st
     await workers.beat()
     assert await demand() == {
         "version": 1, "waiting": 0, "oldest_wait_s": 0, "tokens_owed": 0, "slots_used": 0,
+        "held_back": 0,
     }  # fmt: skip
     running = [await lines[0].enter(ask("x", 7)) for _ in range(2)]
     assert all(ticket.granted for ticket in running)
@@ -607,6 +608,63 @@ async def test_the_demand_record_tells_of_all_workers_lines(workers: Workers, st
     while (told := await demand())["tokens_owed"] != 100:
         await workers.beat(lines[0])
     assert told["waiting"] == 2
+
+
+async def test_who_is_held_back_by_its_own_account_asks_for_no_slot(
+    workers: Workers, state: Any
+) -> None:
+    """One account, limit 4, and room for more: nobody waits for a slot."""
+    line = workers.new(replica("a", 32))
+
+    async def told() -> Any:
+        await workers.beat()
+        return json.loads(await state.get(redis_keys.demand(POOL)))
+
+    async def until_told(**wanted: float) -> None:
+        while {name: (await told())[name] for name in wanted} != wanted:
+            await asyncio.sleep(0.01)
+
+    running = [await line.enter(ask("x", 10, concurrent=4)) for _ in range(4)]
+    assert all(has_slot(ticket) for ticket in running)
+    held_back = [await line.enter(ask("x", 10, concurrent=4)) for _ in range(16)]
+    await asyncio.sleep(0.1)
+    await until_told(waiting=0, oldest_wait_s=0, tokens_owed=0, slots_used=4, held_back=16)
+    # With 4 slots fewer than are asked for, four of a limit of 8 wait for a slot.
+    others = [await line.enter(ask(f"y{i}", 10)) for i in range(28)]
+    assert all(has_slot(ticket) for ticket in others)
+    line.release(await granted(running[0]), "x")
+    line.release(await granted(running[1]), "x")
+    assert [await granted(ticket) for ticket in held_back[:2]] == ["a", "a"]
+    waiting = [await line.enter(ask("z", 30, concurrent=3)) for _ in range(8)]
+    await until_told(waiting=3, tokens_owed=90, slots_used=32, held_back=5 + 14)
+    for ticket in waiting[:4]:
+        line.leave(ticket)
+    await until_told(waiting=3, tokens_owed=90, held_back=1 + 14)
+    for ticket in waiting[4:]:
+        line.leave(ticket)
+    await until_told(waiting=0, oldest_wait_s=0, tokens_owed=0, held_back=14)
+
+
+async def test_tickets_of_an_earlier_version_are_read_and_what_it_left_behind_is_mended(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    tickets = [await line.enter(ask("x")) for _ in range(2)]
+    kept = KEYS + f":worker:{line.lease.worker_id}:tickets"
+    for ticket, packed in zip(tickets, ("x 100 1000 gone|abc1", "x 100 1000 -"), strict=True):
+        await state.hset(kept, ticket.id, packed)
+    # A ticket that an earlier script took out of the line.
+    await state.zadd(KEYS + ":entered", {"0-00-0": 1})
+    await workers.beat()
+    told = json.loads(await state.get(redis_keys.demand(POOL)))
+    assert (told["waiting"], told["tokens_owed"]) == (2, 200)
+    assert told["oldest_wait_s"] < 3600
+    line.release(blocker, "blocker")
+    for ticket in tickets:
+        line.release(await granted(ticket), "x")
+    assert await state.get(KEYS + ":prefix:abc1") == "a"
+    await workers.until(lambda: is_empty(state))
 
 
 async def test_calls_in_any_order_leave_nothing_behind(workers: Workers, state: Any) -> None:

@@ -1,8 +1,11 @@
 """Replicas follow the line."""
 
+import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving.flow.demand import Demand
 from serving.scaling.scaling_rule import ScalingRule, ScalingTerms, ScalingView
@@ -30,10 +33,100 @@ def test_a_line_that_is_gone_before_another_replica_starts_adds_none() -> None:
 
 
 def test_a_line_that_outlives_a_start_adds_as_many_as_then_work_it_off_in_time() -> None:
-    # 500 x 60 are drained meanwhile; of the rest, one replica does 10,000 in 20 s.
-    assert decide(replace(ONE, demand=line(100, 31_000))) == 2
-    assert decide(replace(ONE, demand=line(100, 55_000))) == 4
+    # Starts take longer than 20 s, so one more has 10 s to work in: until then 35,000 are done.
+    assert decide(replace(ONE, demand=line(100, 35_000))) == 1
+    assert decide(replace(ONE, demand=line(100, 35_001))) == 2
+    assert decide(replace(ONE, demand=line(100, 45_001))) == 4
     assert decide(replace(ONE, demand=line(9_999, 10_000_000))) == 8
+
+
+def test_what_is_ordered_works_for_what_is_left_of_the_wait_after_its_start() -> None:
+    terms = replace(TERMS, wait_s_target=60, replicas_max=100)
+    # One does 30,000 in 60 s, each other one 22,500 in the 45 s after its start.
+    quick = replace(ONE, start_s=15, demand=line(1_000, 100_000))
+    assert decide(quick, terms) == 5
+
+
+def test_what_was_ordered_is_not_ordered_again() -> None:
+    terms = replace(TERMS, wait_s_target=60, replicas_max=100)
+    rule = ScalingRule(terms)
+    view = replace(ONE, start_s=15, demand=line(1_000, 100_000))
+    for now in range(15):
+        view = replace(view, target=rule.decide(view, now))
+    assert view.target == 5
+    view = replace(view, running=3)
+    assert rule.decide(view, 15) == 5
+    assert rule.decide(replace(view, running=5), 16) == 5
+
+
+def test_no_more_are_ordered_than_give_everybody_in_line_a_slot() -> None:
+    assert decide(replace(ONE, demand=line(10, 10**7))) == 2
+    assert decide(replace(ONE, demand=line(32, 10**7))) == 2
+    assert decide(replace(ONE, demand=line(33, 10**7))) == 3
+
+
+def test_whom_their_own_account_holds_back_start_nothing_and_keep_nothing() -> None:
+    rule = ScalingRule(TERMS)
+    two = replace(ONE, running=2, target=2)
+    busy = replace(two, demand=Demand(0, 0.0, 0, slots_used=4, held_back=16))
+    assert [rule.decide(busy, now) for now in (0, 299, 300)] == [2, 2, 1]
+
+
+@st.composite
+def standing_views(draw: st.DrawFn) -> ScalingView:
+    """A line that stays as it is, in front of replicas of which some may still start."""
+    waiting = draw(st.integers(0, 2_000))
+    target = draw(st.integers(0, 12))
+    return ScalingView(
+        demand=Demand(
+            waiting,
+            oldest_wait_s=draw(st.floats(0, 100)) if waiting else 0.0,
+            tokens_owed=waiting * draw(st.integers(1, 2_000)),
+            slots_used=draw(st.integers(0, 400)),
+        ),
+        pin=None,
+        running=draw(st.integers(0, target)),
+        target=target,
+        slots=draw(st.none() | st.integers(1, 64)),
+        tokens_per_s=draw(st.none() | st.floats(1, 5_000)),
+        start_s=draw(st.floats(0, 200)),
+    )
+
+
+NO_BOUND = replace(TERMS, replicas_max=10_000)
+
+
+@given(standing_views(), st.lists(st.integers(0, 5), min_size=60, max_size=60))
+def test_a_line_that_stays_as_it_is_has_the_target_settle_and_never_turn(
+    view: ScalingView, starts: list[int]
+) -> None:
+    """Up to the end or down to the end, and never beyond a slot for everybody."""
+    rule, targets = ScalingRule(NO_BOUND), [view.target]
+    assert view.demand is not None
+    enough = math.ceil((view.demand.slots_used + view.demand.waiting) / (view.slots or 1))
+    for round_number, started in enumerate([*starts, *([10_000] * 30)]):
+        target = rule.decide(view, now=round_number * 1_000.0)
+        running = min(target, view.running + started)
+        view = replace(view, target=target, running=running)
+        targets.append(target)
+        if target > targets[-2]:
+            assert target <= max(1, enough)
+    assert targets in (sorted(targets), sorted(targets, reverse=True))
+
+
+@given(standing_views(), st.lists(st.integers(0, 5), min_size=60, max_size=60))
+def test_the_same_work_is_answered_by_one_number_however_often_it_is_asked(
+    view: ScalingView, starts: list[int]
+) -> None:
+    assert view.demand is not None
+    short_waits = replace(view.demand, oldest_wait_s=0.0)
+    view = replace(view, demand=short_waits, tokens_per_s=view.tokens_per_s or 500)
+    rule = ScalingRule(NO_BOUND)
+    right = rule.decide(view, now=0.0)
+    for started in starts:
+        running = min(right, view.running + started)
+        view = replace(view, target=right, running=running)
+        assert rule.decide(view, now=0.0) == right
 
 
 def test_who_waits_too_long_in_a_short_line_gets_one_more_at_a_time() -> None:
