@@ -56,6 +56,8 @@ class TcpProxy:
             writer.transport.abort()
             return
         self._callers.add(writer)
+        # Before their tasks begin: also a connection that has only just come is broken at the end.
+        self._writers.update((writer, to_writer))
         for source, sink in ((reader, to_writer), (to_reader, writer)):
             task = asyncio.create_task(self._pass_on(source, sink, writer, to_writer))
             self._tasks.add(task)
@@ -64,7 +66,6 @@ class TcpProxy:
     async def _pass_on(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *both: asyncio.StreamWriter
     ) -> None:
-        self._writers.update(both)
         carries = "requests" if sink is both[1] else "answers"
         with contextlib.suppress(OSError):
             while (piece := await source.read(_PIECE_BYTES)) and self.loses != carries:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 async def take(flow: FlowRedis, pool: str = "a", slots: int = 1) -> tuple[bool, int]:
     """A heartbeat that claims so many slots: whether Redis knew the worker, and its count."""
-    claims = ("0123456789ab", 60_000, 0, 0, 0, 1, "replica", slots, 0, 0)
+    claims = ("0123456789ab", 60_000, 0, 0, 0, 1, "replica", slots, 0, 0, 0)
     answer = await flow.run(
         "renew_worker", (redis_keys.pool(pool), redis_keys.demand(pool)), claims
     )
