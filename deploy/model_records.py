@@ -14,12 +14,16 @@ _DEADLINE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ModelReplicas:
-    """`replicas_wanted` and `replicas_max` are None where nobody keeps the model's replicas."""
+    """`replicas_wanted` and `replicas_max` are None where nobody keeps the model's replicas.
+
+    `start_failure`: why none of them could start at the last try; else empty.
+    """
 
     model: str
     running: int
     replicas_wanted: int | None
     replicas_max: int | None
+    start_failure: str
 
 
 def read_models(flow_url: str) -> list[ModelReplicas]:
@@ -39,6 +43,7 @@ def read_models(flow_url: str) -> list[ModelReplicas]:
             running.count(name),
             record.replicas_wanted if record else None,
             record.replicas_max if record else None,
+            record.start_failure if record else "",
         )
         for name, record in zip(names, records, strict=True)
     ]

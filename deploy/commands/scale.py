@@ -40,6 +40,7 @@ def scale(
                 "wanted": found.replicas_wanted,
                 "max": found.replicas_max,
                 "pinned": pins.get(found.model),
+                "start_failure": found.start_failure or None,
             }
             for found in models.values()
             if found.model == model or not model

@@ -65,6 +65,8 @@ class ModelRecord(BaseModel):
     tokenizer: str = ""
     template_tokens: int = Field(0, ge=0)
     adapters: frozenset[str] = frozenset()
+    # Why none of the replicas that are wanted could start; they are tried again.
+    start_failure: str = ""
 
 
 def parse_model(text: str) -> ModelRecord | None:

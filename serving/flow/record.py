@@ -22,9 +22,10 @@ A model, version 1, by which one that is scaled to zero is told from one whose s
 
     {"version": 1, "replicas_wanted": 2, "replicas_max": 4, "adapters": [],
      "context_tokens_max": 8192, "endpoints": ["chat/completions", ...],
-     "tokenizer": "/models/smollm2", "template_tokens": 34}
+     "tokenizer": "/models/smollm2", "template_tokens": 34, "start_failure": ""}
 
-The last four are what its replicas said of themselves last, for as long as there are none.
+From `context_tokens_max` to `template_tokens` it is what its replicas said of themselves last, for
+as long as there are none. `start_failure` says why none of them could start, until one starts.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ def model_record_json(
     replicas_max: int,
     adapters: tuple[str, ...] = (),
     facts: Mapping[str, Any] | None = None,
+    start_failure: str = "",
 ) -> str:
     """The model's record as compact JSON. `facts`: a replica's record, or part of one."""
     record = {
@@ -115,6 +117,7 @@ def model_record_json(
         "replicas_max": replicas_max,
         "adapters": list(adapters),
         **{name: facts[name] for name in MODEL_FACTS if facts and name in facts},
+        "start_failure": start_failure,
     }
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 

@@ -75,6 +75,14 @@ def test_the_gateway_reads_what_a_model_is_while_it_has_no_replica() -> None:
     assert (model.tokenizer, model.endpoints) == ("/models/smollm2", frozenset(FACTS.endpoints))
 
 
+def test_the_gateway_reads_why_no_replica_starts() -> None:
+    failed = model_record_json(replicas_wanted=1, replicas_max=1, start_failure="no memory")
+    for text, reason in ((failed, "no memory"), ('{"version": 1, "replicas_wanted": 0}', "")):
+        model = parse_model(text)
+        assert model is not None
+        assert model.start_failure == reason
+
+
 def test_the_gateway_reads_which_adapters_a_model_is_to_have() -> None:
     asleep = model_record_json(replicas_wanted=0, replicas_max=1, adapters=("poet", "诗人"))
     for text, adapters in (

@@ -31,6 +31,7 @@ class Context:
 
     current_num_replicas = 0
     target_num_replicas = 0
+    app_name = "floodgate--m"
 
 
 @pytest.fixture
@@ -126,6 +127,7 @@ def test_the_policy_tells_what_is_wanted_and_what_the_model_is_like_while_it_sle
         "replicas_max": 4,
         "adapters": ["poet"],
         **facts,
+        "start_failure": "",
     }
     until(lambda: json.loads(flow.get("fg:model:{m}") or "{}") == expected)
     assert flow.zscore("fg:models", "m") is not None
