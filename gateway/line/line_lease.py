@@ -20,7 +20,7 @@ from gateway.line.drain_rate import DrainRate
 from gateway.line.held_slots import HeldSlots
 from gateway.line.line_terms import LineBounds, kept_ms
 from gateway.line.local_service import LocalService
-from gateway.line.ticket import Granted, Ticket
+from gateway.line.ticket import EntryMode, Granted, Ticket
 from gateway.line.ticket_book import TicketBook
 
 log = structlog.get_logger(__name__)
@@ -32,6 +32,8 @@ _KEPT_AFTER_DEATH_MS = 30_000
 # What a caller is told when nobody knows yet how fast the line drains.
 _WAIT_UNKNOWN_S = 10.0
 _ENDED = -1
+# How the scripts are told that a ticket avoids no replica.
+_NOBODY = "-"
 
 
 class LineLease:
@@ -63,10 +65,8 @@ class LineLease:
         self.replicas: dict[str, Replica] = {}
         self.slots_used: dict[str, int] = {}
 
-    async def register(self, ticket: Ticket, mode: str) -> None:
+    async def register(self, ticket: Ticket, mode: EntryMode) -> None:
         """Has Redis take the ticket into the line, or grant it at once.
-
-        `mode` is "new", "retry" (first in line, free of charge) or "again" (waits here already).
 
         Raises:
             AccountQueueFull, QueueFull: see PoolLine.enter.
@@ -77,12 +77,12 @@ class LineLease:
         args = (
             *(self.worker_id, ticket.id, ask.account_id, f"{ticket.charge:.6f}"),
             *(ask.concurrent_requests, ask.waiting_requests, self._bounds.tickets_max),
-            *(ticket.avoid, kept_ms(retry_after_s), mode, ask.prefix),
+            *(ticket.avoid or _NOBODY, kept_ms(retry_after_s), mode.value, ask.prefix),
         )
         self.tickets.begin_entering(ticket)
         try:
             answer = await self._flow.run("enter_line", self._keys, args)
-            if answer[0] == _ENDED and mode == "again":
+            if answer[0] == _ENDED and mode is EntryMode.AGAIN:
                 raise FlowUnavailable("the lease ended as soon as it was renewed")
             if answer[0] == _ENDED:  # or Redis is new: tell what we hold, then again
                 await self._renew_together()
@@ -95,7 +95,7 @@ class LineLease:
         elif what == 1:
             self.held.take(replica_id, ask.account_id)
             self.tickets.remove(ticket)
-            ticket.tell(Granted(replica_id, time.perf_counter()))
+            ticket.tell(Granted(replica_id, time.perf_counter(), ticket.charge))
         elif what == -2:
             raise AccountQueueFull(ask.waiting_requests, retry_after_s)
         elif what == -3:
@@ -117,7 +117,7 @@ class LineLease:
                 self.call_soon()
                 continue
             self.tickets.remove(ticket)
-            ticket.tell(Granted(replica_id, time.perf_counter()))
+            ticket.tell(Granted(replica_id, time.perf_counter(), ticket.charge))
 
     @property
     def wait_s(self) -> float:
@@ -181,7 +181,7 @@ class LineLease:
             if ticket.id not in self.tickets.waiting:
                 continue
             try:
-                await self.register(ticket, "again")
+                await self.register(ticket, EntryMode.AGAIN)
             except FlowUnavailable:
                 self.tickets.lose(ticket)
                 raise

@@ -56,6 +56,9 @@ class TicketBook:
         """The same, and Redis is to be told."""
         self.remove(ticket)
         self._leaving[ticket.id] = keep_ms
+        self._note_charge(ticket)
+
+    def _note_charge(self, ticket: Ticket) -> None:
         self._left_charges[ticket.id] = ticket.charge
         if len(self._left_charges) > _SEEN_MAX:
             del self._left_charges[next(iter(self._left_charges))]
@@ -67,6 +70,7 @@ class TicketBook:
     def grant_locally(self, ticket: Ticket) -> None:
         """Served without Redis, which takes the ticket out once it is back."""
         self.remove(ticket)
+        self._note_charge(ticket)
         if ticket.id in self._registered:
             self._leaving[ticket.id] = 0
 
