@@ -59,7 +59,7 @@ class LineCalls:
         ticket = self._tickets.waiting.get(ticket_id)
         if ticket is not None:
             self._tickets.remove(ticket)
-            ticket.tell(Granted(replica_id, time.perf_counter()))
+            ticket.tell(Granted(replica_id, time.perf_counter(), ticket.charge))
             return
         # Its caller left meanwhile, or got a slot by another way.
         self._held.release(replica_id, account_id)

@@ -23,7 +23,7 @@ from gateway.line.held_slots import HeldSlots
 from gateway.line.line_calls import LineCalls
 from gateway.line.line_terms import Entered, LineBounds, kept_ms
 from gateway.line.local_service import LocalService
-from gateway.line.ticket import Ticket
+from gateway.line.ticket import EntryMode, Ticket
 from gateway.line.ticket_book import TicketBook
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,8 @@ LEASE_MS = 5_000
 _KEPT_AFTER_DEATH_MS = 30_000
 # What a caller is told when nobody knows yet how fast the line drains.
 _WAIT_UNKNOWN_S = 10.0
+# How the scripts are told that a ticket avoids no replica.
+_NOBODY = "-"
 
 
 class LineLease:
@@ -67,10 +69,8 @@ class LineLease:
         self.replicas: dict[str, Replica] = {}
         self.slots_used: dict[str, int] = {}
 
-    async def register(self, ticket: Ticket, mode: str) -> None:
+    async def register(self, ticket: Ticket, mode: EntryMode) -> None:
         """Has Redis take the ticket into the line, or grant it at once.
-
-        `mode` is "new", "retry" (first in line, free of charge) or "again" (waits here already).
 
         Raises:
             AccountQueueFull, QueueFull: see PoolLine.enter.
@@ -81,12 +81,13 @@ class LineLease:
         args = (
             *(self.worker_id, ticket.id, ask.account_id, f"{ticket.charge:.6f}"),
             *(ask.concurrent_requests, ask.waiting_requests, self._bounds.tickets_max),
-            *(ticket.avoid, kept_ms(retry_after_s), mode, ask.prefix, ask.tokens),
+            *(ticket.avoid or _NOBODY, kept_ms(retry_after_s), mode.value),
+            *(ask.prefix, ask.tokens),
         )
         self.tickets.begin_entering(ticket)
         try:
             answer = await self._enter(ticket, args)
-            if answer[0] == Entered.LEASE_ENDED and mode == "again":
+            if answer[0] == Entered.LEASE_ENDED and mode is EntryMode.AGAIN:
                 raise FlowUnavailable("the lease ended as soon as it was renewed")
             if answer[0] == Entered.LEASE_ENDED:  # or Redis is new: tell what we hold, then again
                 await self._renew_together()
@@ -200,7 +201,7 @@ class LineLease:
             if ticket.id not in self.tickets.waiting:
                 continue
             try:
-                await self.register(ticket, "again")
+                await self.register(ticket, EntryMode.AGAIN)
             except FlowUnavailable:
                 self.tickets.lose(ticket)
                 raise

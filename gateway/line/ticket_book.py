@@ -54,6 +54,9 @@ class TicketBook:
         if ticket.id not in self._registered:
             return
         self._leaving[ticket.id] = keep_ms
+        self._note_charge(ticket)
+
+    def _note_charge(self, ticket: Ticket) -> None:
         self._left_charges[ticket.id] = ticket.charge
         if len(self._left_charges) > _SEEN_MAX:
             del self._left_charges[next(iter(self._left_charges))]

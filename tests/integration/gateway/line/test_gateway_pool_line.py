@@ -14,7 +14,7 @@ from gateway.flow import redis_keys
 from gateway.line.line_lease import LineLease
 from gateway.line.line_terms import LineBounds
 from gateway.line.pool_line import PoolLine
-from gateway.line.ticket import Ticket
+from gateway.line.ticket import Passage, Ticket
 from tests.line_workers import KEYS, POOL, Workers, ask, granted, has_slot, is_empty, replica, used
 from tests.redis_server import RedisServer
 
@@ -538,7 +538,7 @@ async def test_a_replica_to_avoid_is_avoided_and_who_retries_goes_first_and_pays
     second = await granted(await line.enter(ask("y")))
     others = [await line.enter(ask("z")) for _ in range(3)]
     counter = await state.zscore(KEYS + ":counters", "x")
-    again = await line.enter(ask("x"), avoid=first)
+    again = await line.enter(ask("x"), Passage(was_granted=True, avoid=first))
     line.release(first, "x")
     assert await granted(others[0]) == first
     assert not has_slot(again)
@@ -552,7 +552,7 @@ async def test_who_retries_pays_nothing_either_when_a_restarted_redis_hears_of_i
 ) -> None:
     line = workers.new(replica("a", 1))
     blocker = await granted(await line.enter(ask("blocker")))
-    again = await line.enter(ask("x"), avoid="gone")
+    again = await line.enter(ask("x"), Passage(was_granted=True))
     flow_server.restart()
     await workers.until(lambda: _has_waiting(state, 1))
     line.release(blocker, "blocker")

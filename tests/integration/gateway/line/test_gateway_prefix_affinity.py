@@ -14,7 +14,7 @@ from gateway.flow import redis_keys
 from gateway.flow.redis_client import FlowRedis
 from gateway.line.line_terms import LineBounds
 from gateway.line.pool_line import PoolLine
-from gateway.line.ticket import Granted, SlotAsk, Ticket
+from gateway.line.ticket import Granted, Passage, SlotAsk, Ticket
 from loadtests.stack.simulator_process import SimulatorProcess
 from tests.gateway_callers import caller
 from tests.gateway_process import GatewayProcess
@@ -45,8 +45,9 @@ def replica(name: str, slots: int = 2) -> Replica:
     )
 
 
-async def enter(line: PoolLine, prefix: str = "", *, avoid: str = "-") -> Ticket:
-    return await line.enter(SlotAsk("x", 100, 1000, 1000, prefix=prefix), avoid=avoid)
+async def enter(line: PoolLine, prefix: str = "", *, avoid: str | None = None) -> Ticket:
+    passage = Passage(was_granted=avoid is not None, avoid=avoid)
+    return await line.enter(SlotAsk("x", 100, 1000, 1000, prefix=prefix), passage)
 
 
 async def granted(ticket: Ticket) -> str:
@@ -55,7 +56,7 @@ async def granted(ticket: Ticket) -> str:
     return news.replica_id
 
 
-async def run_once(line: PoolLine, prefix: str = "", *, avoid: str = "-") -> str:
+async def run_once(line: PoolLine, prefix: str = "", *, avoid: str | None = None) -> str:
     """The replica that a request got, which is over."""
     name = await granted(await enter(line, prefix, avoid=avoid))
     await release(line, name)
