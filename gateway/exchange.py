@@ -19,6 +19,7 @@ from gateway.errors import (
     EngineBroken,
     EngineBusy,
     EngineFailed,
+    EngineRefused,
     EngineUnreachable,
     StreamLifeExceeded,
     Unavailable,
@@ -27,7 +28,7 @@ from gateway.errors import (
 from gateway.gate import Gate
 from gateway.limits.reservation import Reservation
 from gateway.line.slot import Slot
-from gateway.line.ticket import SlotAsk
+from gateway.line.ticket import Passage, SlotAsk
 from gateway.telemetry.line_metrics import GRANT_TO_FIRST_BYTE
 from gateway.telemetry.metrics import ENGINE_FAULTS, labelled
 
@@ -69,7 +70,7 @@ class Exchange:
         self._relay = relay
         self._state = state
         self._reached = Reached.NO_ENGINE
-        self._charged = False
+        self._passage = Passage()
 
     async def run(self) -> None:
         """The whole answer; faults after the status is out are told inside the stream.
@@ -131,32 +132,46 @@ class Exchange:
                 usage = self._relay.usage(reservation.prompt_tokens)
             limits.settle(reservation, usage)
             used = usage.prompt_tokens + usage.output_tokens
-        if self._charged:
-            charge = (used - reservation.tokens) / reservation.plan.weight
+        if charged := self._passage.charged:
+            charge = used / reservation.plan.weight - charged
             self._gate.admission.correct(self._work.pool.name, reservation.account_id, charge)
 
     async def _attempts(self) -> None:
-        avoid = "-"
-        for attempt in range(1, _ATTEMPTS + 1):
-            slot = await self._slot(avoid)
-            try:
-                with self._gate.lives.begin():
-                    await self._answer(slot)
-                return
-            except (EngineUnreachable, EngineBroken, EngineFailed) as error:
-                avoid = slot.replica.replica_id
-                self._note_fault(error, attempt, avoid)
-                if self._relay.has_passed:
-                    raise
-                # The caller has nothing of an answer yet: as if this replica had never been asked.
-                self._reached = Reached.NO_ENGINE
-                if attempt == _ATTEMPTS or not await self._another_may_come(avoid, error):
-                    raise
-            finally:
-                self._relay.end_prefill()
-                self._gate.admission.release(slot)
+        slot = await self._slot()
+        with self._gate.lives.begin():  # one life for both
+            if not await self._attempt(slot, 1):
+                await self._attempt(await self._slot(), _ATTEMPTS)
 
-    def _note_fault(self, error: Exception, attempt: int, replica_id: str) -> None:
+    async def _attempt(self, slot: Slot, number: int) -> bool:
+        """Whether the caller has its answer; False where another replica is to be asked for it.
+
+        Raises:
+            EngineUnreachable, EngineFailed, EngineBusy, EngineRefused, EngineBroken: this is the
+                end; what was reached is noted.
+        """
+        self._reached = Reached.ENGINE  # also for who hangs up from here on
+        try:
+            await self._answer(slot)
+            return True
+        except (EngineRefused, EngineBusy) as error:
+            refused = isinstance(error, EngineRefused)
+            self._reached = Reached.REFUSED if refused else Reached.NO_ENGINE
+            raise
+        except (EngineUnreachable, EngineBroken, EngineFailed) as error:
+            self._passage.avoid = slot.replica.replica_id
+            self._note_fault(error, number)
+            if self._relay.has_passed:
+                raise
+            # The caller has nothing of an answer yet: as if this replica had never been asked.
+            self._reached = Reached.NO_ENGINE
+            if number == _ATTEMPTS or not await self._another_may_come(error):
+                raise
+            return False
+        finally:
+            self._relay.end_prefill()
+            self._gate.admission.release(slot)
+
+    def _note_fault(self, error: Exception, attempt: int) -> None:
         if isinstance(error, EngineFailed):
             return  # the relay has, with what the engine said
         kind = "unreachable" if isinstance(error, EngineUnreachable) else "broken"
@@ -164,12 +179,12 @@ class Exchange:
         log.warning(
             f"engine_{kind}",
             request_id=self._state["request_id"],
-            replica=replica_id,
+            replica=self._passage.avoid,
             attempt=attempt,
             error=str(error),
         )
 
-    async def _another_may_come(self, avoid: str, error: Exception) -> bool:
+    async def _another_may_come(self, error: Exception) -> bool:
         """Whether another replica runs; or, where this one has gone, whether one is to follow.
 
         Else the line would wait for a replica that never comes.
@@ -177,7 +192,7 @@ class Exchange:
         give_up_at = time.monotonic() + _GONE_S_MAX
         while True:
             pool = self._gate.capacity.view.pool_named(self._work.pool.name)
-            if any(replica.replica_id != avoid for replica in pool.running):
+            if any(replica.replica_id != self._passage.avoid for replica in pool.running):
                 return True
             if not pool.is_kept or isinstance(error, EngineFailed):
                 return False
@@ -187,7 +202,7 @@ class Exchange:
                 return False
             await asyncio.sleep(_LOOK_S)
 
-    async def _slot(self, avoid: str) -> Slot:
+    async def _slot(self) -> Slot:
         self._state["phase"] = "queued"
         work, plan = self._work, self._work.reservation.plan
         slot = await self._gate.entrance.slot(
@@ -203,10 +218,9 @@ class Exchange:
             ),
             self._relay,
             plan=plan.name,
-            avoid=avoid,
+            passage=self._passage,
             with_notices=work.with_notices,
         )
-        self._charged = True
         self._state["replica"] = slot.replica.replica_id
         return slot
 
@@ -220,16 +234,9 @@ class Exchange:
         state, work = self._state, self._work
         state["phase"] = "prefill"
         headers: Mapping[str, str] = {"x-request-id": state["request_id"]}
-        self._reached = Reached.ENGINE
         with await self._gate.upstream.post(
             slot.replica.url, work.endpoint.path, work.body, headers
         ) as answer:
             labelled(GRANT_TO_FIRST_BYTE, work.pool.name).observe(answer.sent_at - slot.granted_at)
             state["phase"] = "streaming"
-            if answer.status != 200:
-                self._reached = Reached.REFUSED
-            try:
-                await self._relay.pass_on(answer)
-            except (EngineFailed, EngineBusy):
-                self._reached = Reached.NO_ENGINE
-                raise
+            await self._relay.pass_on(answer)

@@ -91,7 +91,10 @@ class GatewaySettings(BaseSettings):
         30.0, gt=0, description="Longest time a client may take to send its body."
     )
     stream_life_s_max: float = Field(
-        600.0, gt=0, description="Longest life of one answer, from dispatch to its last byte."
+        600.0,
+        gt=0,
+        description="Longest life of one answer, from dispatch to its last byte; one for both "
+        "where a second replica is asked.",
     )
     write_stall_s_max: float = Field(
         60.0,
@@ -102,7 +105,10 @@ class GatewaySettings(BaseSettings):
         10_000, ge=0, description="Requests that may wait for one model, over all gateways."
     )
     queue_wait_s_max: float = Field(
-        300.0, gt=0, description="Longest wait in line, in seconds; then 503 and a kept place."
+        300.0,
+        gt=0,
+        description="Longest wait of one request in line, in seconds, for all slots that it is "
+        "granted; then 503 and a kept place.",
     )
     queue_bytes_max: int = Field(
         256 * 1024 * 1024, ge=0, description="Bodies that one worker holds for waiting requests."

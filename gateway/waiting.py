@@ -9,7 +9,7 @@ from gateway.engines.pools import Pool
 from gateway.errors import ApiError, Draining
 from gateway.line.admission import Admission
 from gateway.line.slot import Slot
-from gateway.line.ticket import Granted, Place, SlotAsk, Ticket
+from gateway.line.ticket import Granted, Passage, Place, SlotAsk, Ticket
 from gateway.telemetry.line_metrics import (
     ADMITTED,
     ESTIMATE_KEPT,
@@ -20,7 +20,6 @@ from gateway.telemetry.line_metrics import (
 from gateway.telemetry.metrics import labelled
 
 _NEVER = float("inf")
-_ONE_THAT_WENT = "gone"
 # Capacity on the flow Redis follows with the next heartbeat, within a second.
 _UNTIL_KNOWN_S = 0.2
 
@@ -64,38 +63,39 @@ class LineEntrance:
         relay: Relay,
         *,
         plan: str,
-        avoid: str = "-",
+        passage: Passage,
         with_notices: bool = True,
     ) -> Slot:
-        """A slot, after as long a wait as the line makes. Without one the account pays nothing.
+        """A slot, after as long a wait as the line makes.
+
+        `passage` is what the request has behind it in line, and is brought up to date: what it
+        was charged is for the caller to settle, with a slot or without.
 
         Raises:
             ApiError: the line refuses, or the wait lasted too long.
         """
-        began_at, passed_over = self._clock(), avoid
-        paid = 0.0
+        is_first = not passage.was_granted
         try:
             while True:
-                ticket = await self._admission.enter(pool, ask, avoid=passed_over)
+                ticket = await self._admission.enter(pool, ask, passage)
                 waited = ticket.granted is None
                 granted = await self._turn(pool, ticket, relay, with_notices)
+                passage.was_granted = True
+                passage.charged += granted.charge
+                passage.waited_s = ticket.waited_s(self._clock())
                 if slot := self._admission.slot_of(pool, ticket, granted):
                     break
                 # Its replica went between the grant and now: first in line once more, as it has
                 # paid. By name the replica is not avoided, since an upstream server comes back
                 # under the same one.
-                paid += ticket.charge
-                passed_over = _ONE_THAT_WENT
+                passage.waited_s += _UNTIL_KNOWN_S
                 await asyncio.sleep(_UNTIL_KNOWN_S)
-        except BaseException as error:
-            if paid:
-                self._admission.correct(pool.name, ask.account_id, -paid)
-            if isinstance(error, ApiError):
-                labelled(REFUSED, pool.name, plan, error.code).inc()
+        except ApiError as error:
+            labelled(REFUSED, pool.name, plan, error.code).inc()
             raise
-        if avoid == "-":  # on its way to another replica a request was admitted before
+        if is_first:  # on its way to another replica a request was admitted before
             labelled(ADMITTED, pool.name, plan, "yes" if waited else "no").inc()
-            labelled(QUEUE_WAIT, pool.name, plan).observe(self._clock() - began_at)
+            labelled(QUEUE_WAIT, pool.name, plan).observe(passage.waited_s)
         self._measure_estimate(pool.name, ticket, served=True)
         relay.tell_of_prefill(every_s=self._notices.every_s)
         return slot

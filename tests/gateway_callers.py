@@ -1,7 +1,7 @@
 """Callers of a gateway process, the line as they see it, and what they are charged."""
 
 import asyncio
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import httpx
 import redis.asyncio as redis
@@ -30,13 +30,20 @@ async def until_waiting(client: httpx.AsyncClient, count: int) -> dict[str, Any]
         await asyncio.sleep(0.02)
 
 
-async def day_tokens(flow: RedisServer, account_id: str) -> int:
+class FlowServer(Protocol):
+    """Where a flow Redis is."""
+
+    @property
+    def url(self) -> str: ...
+
+
+async def day_tokens(flow: FlowServer, account_id: str) -> int:
     """What the account is charged today, reservations included; its plan must count days."""
     async with redis.Redis.from_url(flow.url, decode_responses=True) as client:
         return int(await client.hget(redis_keys.account_limits(account_id), "day_tokens") or 0)
 
 
-async def until_day_tokens(flow: RedisServer, account_id: str, expected: int) -> None:
+async def until_day_tokens(flow: FlowServer, account_id: str, expected: int) -> None:
     while await day_tokens(flow, account_id) != expected:
         await asyncio.sleep(0.01)
 

@@ -5,6 +5,8 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
+import redis
+
 from serving.flow.model_store import ModelStore
 from serving.flow.record import EngineLoad, ReplicaFacts, model_record_json, record_json
 from serving.flow.record_store import RecordStore
@@ -48,7 +50,8 @@ class PublishedReplicas:
 
     async def _keep(self) -> None:
         while True:
-            self._write()
+            with contextlib.suppress(redis.RedisError):  # gone for a while: as replicas do
+                self._write()
             await asyncio.sleep(_PERIOD_S)
 
     async def __aenter__(self) -> Self:

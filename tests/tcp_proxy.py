@@ -1,4 +1,4 @@
-"""A TCP proxy between the gateway and its Redis, which may be slow, move, or talk for it.
+"""A TCP proxy between the gateway and its Redis, which may be slow, move, break, or talk for it.
 
 Runs in the test's own loop, on a free loopback port.
 """
@@ -6,7 +6,7 @@ Runs in the test's own loop, on a free loopback port.
 import asyncio
 import contextlib
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 _PIECE_BYTES = 64 * 1024
 
@@ -14,6 +14,8 @@ _PIECE_BYTES = 64 * 1024
 class TcpProxy:
     def __init__(self, target_port: int) -> None:
         self.delay_s = 0.0
+        # Connections break as a request comes, which then has not run, or as its answer comes.
+        self.loses: Literal["nothing", "requests", "answers"] = "nothing"
         self.port = 0
         self._target_port = target_port
         self._writers: set[asyncio.StreamWriter] = set()
@@ -54,6 +56,8 @@ class TcpProxy:
             writer.transport.abort()
             return
         self._callers.add(writer)
+        # Before their tasks begin: also a connection that has only just come is broken at the end.
+        self._writers.update((writer, to_writer))
         for source, sink in ((reader, to_writer), (to_reader, writer)):
             task = asyncio.create_task(self._pass_on(source, sink, writer, to_writer))
             self._tasks.add(task)
@@ -62,9 +66,9 @@ class TcpProxy:
     async def _pass_on(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *both: asyncio.StreamWriter
     ) -> None:
-        self._writers.update(both)
+        carries = "requests" if sink is both[1] else "answers"
         with contextlib.suppress(OSError):
-            while piece := await source.read(_PIECE_BYTES):
+            while (piece := await source.read(_PIECE_BYTES)) and self.loses != carries:
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 sink.write(piece)

@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.errors import FlowUnavailable
 from gateway.flow.lua_scripts import read_scripts
+from gateway.flow.redis_call import Args, Call
 from gateway.flow.redis_wire import RedisConnector, RedisRefusal, RedisWire
 from gateway.telemetry.metrics import REDIS
 
@@ -24,27 +25,12 @@ _UNDER_WAY_MAX = 2
 # After a failure, calls are refused at once for this long instead of each waiting a deadline.
 _PAUSE_AFTER_FAILURE_S = 0.5
 
-_Args = Sequence[str | int]
 _Command = tuple[str | int, ...]
 
 
 @dataclass(slots=True)
-class _Call:
-    script: str
-    keys: Sequence[str]
-    args: _Args | Callable[[], _Args]
-    answer: "asyncio.Future[Any]" = field(repr=False)
-    # Sent while no other call is unanswered.
-    alone: bool = False
-
-    def wire(self, sha: str) -> _Command:
-        args = self.args() if callable(self.args) else self.args
-        return ("EVALSHA", sha, len(self.keys), *self.keys, *args)
-
-
-@dataclass(slots=True)
 class _Batch:
-    calls: Sequence[_Call]
+    calls: Sequence[Call]
     sent_at: float  # time.perf_counter
     answers: list[Any] = field(default_factory=list)
 
@@ -64,7 +50,7 @@ class FlowRedis:
         self._clock = clock
         self._round_trips = REDIS.labels("flow")
         self._shas: dict[str, str] = {}
-        self._pending: list[_Call] = []
+        self._pending: list[Call] = []
         self._unanswered: deque[_Batch] = deque()
         self._settling = 0  # batches whose callers have an answer and have not run yet
         self._is_sending = False
@@ -83,24 +69,33 @@ class FlowRedis:
         if self._wire is not None:
             self._wire.cut()
 
-    async def run(self, script: str, keys: Sequence[str], args: _Args) -> Any:
+    async def run(self, script: str, keys: Sequence[str], args: Args) -> Any:
         """Runs one script and returns what it returns.
 
         Raises:
             FlowUnavailable: Redis is gone, slower than the deadline, or refuses the script.
         """
-        call = _Call(script, keys, args, self._loop.create_future())
-        return await self._queue(call, len(self._pending))
+        return await self.call(script, keys, args).answer
 
-    async def run_first(self, script: str, keys: Sequence[str], args: Callable[[], _Args]) -> Any:
+    def call(self, script: str, keys: Sequence[str], args: Args) -> Call:
+        """The same for a caller who awaits `answer` and leaves it to somebody when cancelled.
+
+        Raises:
+            FlowUnavailable: it was not sent, since Redis did not answer a moment ago.
+        """
+        call = Call(script, keys, args, self._loop.create_future())
+        self._queue(call, len(self._pending))
+        return call
+
+    async def run_first(self, script: str, keys: Sequence[str], args: Callable[[], Args]) -> Any:
         """The same, at the head of the next batch, its arguments made as that batch is sent.
 
         No call is unanswered at that moment, so the arguments may describe this worker's state.
         """
-        call = _Call(script, keys, args, self._loop.create_future(), alone=True)
+        call = Call(script, keys, args, self._loop.create_future(), alone=True)
         return await self._queue(call, 0)
 
-    def _queue(self, call: _Call, place: int) -> "asyncio.Future[Any]":
+    def _queue(self, call: Call, place: int) -> "asyncio.Future[Any]":
         if self._clock() < self._paused_until:
             raise FlowUnavailable("the flow Redis did not answer a moment ago")
         self._pending.insert(place, call)
@@ -139,7 +134,7 @@ class FlowRedis:
         return len(self._unanswered) + self._settling
 
     def _send_batch(
-        self, wire: RedisWire, calls: Sequence[_Call], commands: Sequence[_Command]
+        self, wire: RedisWire, calls: Sequence[Call], commands: Sequence[_Command]
     ) -> None:
         wire.send(commands)
         self._unanswered.append(_Batch(calls, time.perf_counter()))
@@ -154,7 +149,7 @@ class FlowRedis:
                     connect = self._connector.connect
                     self._wire = await connect(self._take_answers, self._break_off)
                 scripts = read_scripts()
-                loads = [_Call(name, (), (), self._loop.create_future()) for name in scripts]
+                loads = [Call(name, (), (), self._loop.create_future()) for name in scripts]
                 commands = [("SCRIPT", "LOAD", text) for text in scripts.values()]
                 self._send_batch(self._wire, loads, commands)
                 shas = await asyncio.gather(*(load.answer for load in loads))
@@ -203,8 +198,8 @@ class FlowRedis:
                     unknown.append(call)
                 elif not call.answer.done():
                     call.answer.set_exception(FlowUnavailable(f"{call.script}.lua: {answer}"))
-            elif not call.answer.done():
-                call.answer.set_result(answer)
+            else:
+                call.hand_over(answer)
         if unknown:
             self._shas = {}
             self._pending[:0] = unknown

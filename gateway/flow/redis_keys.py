@@ -53,6 +53,8 @@ def pool(name: str) -> str:
                          one word `avoid|tokens|digest`: the replica to avoid, tokens reserved,
                          the conversation's digest or nothing
     :worker:W:grants     hash: ticket granted but not acknowledged -> replica, account
+    :worker:W:at_once    hash: ticket granted at once since the last heartbeat -> replica, account
+    :corrected:W         text: number of the worker's last batch of corrections; an hour
     :account:A:tickets   sorted set: ticket, scored 0 in line, 1 behind the account's concurrency
     :account:A:kept      sorted set: start that is kept for a caller who was turned away
     """

@@ -30,7 +30,7 @@ from gateway.line.fairness import FairnessGauge
 from gateway.line.line_terms import AccountView, LineBounds
 from gateway.line.pool_line import PoolLine
 from gateway.line.slot import LineLoad, Slot
-from gateway.line.ticket import Granted, Place, SlotAsk, Ticket
+from gateway.line.ticket import Granted, Passage, Place, SlotAsk, Ticket
 from gateway.telemetry.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
 from gateway.telemetry.metrics import SLOTS_CAPACITY, SLOTS_HELD
 
@@ -87,7 +87,7 @@ class Admission:
             max(waits, default=0.0),
         )
 
-    async def enter(self, pool: Pool, ask: SlotAsk, *, avoid: str = "-") -> Ticket:
+    async def enter(self, pool: Pool, ask: SlotAsk, passage: Passage) -> Ticket:
         """A ticket, granted at once where a slot is free and nobody waits.
 
         Raises:
@@ -95,7 +95,7 @@ class Admission:
             Draining: the worker stops, and nothing is free at once.
         """
         line = self._line_of(pool)
-        ticket = await line.enter(ask, avoid=avoid)
+        ticket = await line.enter(ask, passage)
         if self._draining and ticket.granted is None:
             line.leave(ticket, retry_after_s=1)
             raise Draining()
@@ -211,7 +211,7 @@ class Admission:
         now = self._clock()
         for ticket in [t for t in line.tickets.waiting.values() if t.deadline <= now]:
             retry_after_s = line.lease.retry_after_s()
-            error: ApiError = QueueTimeout(now - ticket.entered_at, retry_after_s)
+            error: ApiError = QueueTimeout(ticket.waited_s(now), retry_after_s)
             if pool.state is not PoolState.RUNNING:
                 retry_after_s = _RETRY_AFTER_NO_CAPACITY_S
                 error = Unavailable(

@@ -3,7 +3,8 @@
 Work that no gateway knows of: aborts that an engine has not finished, requests that came around
 the gate, choices of one request that run as several. As long as it is there, its room is not
 handed out again. Slots without work: held here, while the engine has nothing to do for them. They
-are told and left alone, since their holders may be answers on their way to slow readers.
+are told and left alone, since each has a living request, on its way or with a slow reader: what
+nobody holds, heartbeats give back (docs/decisions/0017-what-is-held-is-said-by-who-holds-it.md).
 """
 
 from collections import deque

@@ -1,13 +1,17 @@
 """What one worker holds in one pool, and what of it Redis has not been told yet. Pure.
 
 A slot goes held → to release → (in a call under way) → gone. A heartbeat is sent while no call is
-unanswered; Redis must then count what is held and what later calls will give back.
+unanswered; Redis must then count what is held and what later calls will give back. Corrections are
+not in that count: they go in numbered batches, each of which is sent until it is answered.
 """
 
+import itertools
 from collections import Counter
 
 # Lua cannot unpack more than some 8,000 values; the rest goes with the next call.
 _ACKNOWLEDGED_MAX = 1000
+# Accounts whose charges one call corrects: 500 take Redis some 5 ms.
+_CORRECTIONS_MAX = 500
 
 
 class HeldSlots:
@@ -21,6 +25,10 @@ class HeldSlots:
         # What the call under way carries.
         self._sent_replicas: Counter[str] = Counter()
         self._sent_ended: Counter[str] = Counter()
+        self._sent_acknowledged: list[str] = []
+        # Of the batch that was sent last, until it is answered.
+        self._sent_corrections: dict[str, float] = {}
+        self._batch = 0
 
     @property
     def total(self) -> int:
@@ -46,23 +54,36 @@ class HeldSlots:
 
     @property
     def has_news(self) -> bool:
-        return bool(self._freed_replicas or self._corrections)
+        return bool(self._freed_replicas or self._corrections or self._sent_corrections)
 
     def next_release(self) -> list[str | int]:
         """Arguments of release_slots.lua behind the worker; from now on they count as sent."""
         self._sent_replicas, self._freed_replicas = self._freed_replicas, Counter()
         self._sent_ended, self._ended = self._ended, Counter()
-        corrections, self._corrections = self._corrections, {}
-        args = _counted(self._sent_replicas)
+        if not self._sent_corrections and self._corrections:
+            self._batch += 1
+            self._sent_corrections = self._take_corrections()
+        corrections = self._sent_corrections
+        args: list[str | int] = [self._batch if corrections else 0]
+        args += _counted(self._sent_replicas)
         accounts = {*self._sent_ended, *corrections}
         args.append(len(accounts))
         for account in accounts:
             args += (account, self._sent_ended[account], f"{corrections.get(account, 0.0):.6f}")
-        return [*args, *self.take_acknowledged()]
+        self._sent_acknowledged = self._take_acknowledged()
+        return [*args, *self._sent_acknowledged]
 
     def release_answered(self) -> None:
-        """The call was answered, or failed: then the next heartbeat corrects what it carried."""
-        self._sent_replicas, self._sent_ended = Counter(), Counter()
+        self._sent_corrections = {}
+        self._release_ended()
+
+    def release_failed(self) -> None:
+        """Nobody knows whether it ran.
+
+        The next heartbeat puts the counts right, and tells of grants once more that Redis takes
+        for unacknowledged. Corrections are sent again, in the same batch.
+        """
+        self._release_ended()
 
     def slots_to_count(self) -> Counter[str]:
         """Slots by replica that a heartbeat tells: held, and to be given back by later calls."""
@@ -74,11 +95,25 @@ class HeldSlots:
         self.by_account = +self.by_account
         return self.by_account + self._ended + self._sent_ended
 
-    def take_acknowledged(self) -> list[str]:
-        """Tickets whose grant has arrived and that no call has named yet."""
+    def acknowledgements(self) -> list[str]:
+        """Tickets whose grant has arrived and that no answered call has named."""
+        return self._take_acknowledged() + self._sent_acknowledged
+
+    def _take_acknowledged(self) -> list[str]:
         taken = self._acknowledged[:_ACKNOWLEDGED_MAX]
         del self._acknowledged[:_ACKNOWLEDGED_MAX]
         return taken
+
+    def _take_corrections(self) -> dict[str, float]:
+        if len(self._corrections) <= _CORRECTIONS_MAX:
+            taken, self._corrections = self._corrections, {}
+            return taken
+        accounts = list(itertools.islice(self._corrections, _CORRECTIONS_MAX))
+        return {account: self._corrections.pop(account) for account in accounts}
+
+    def _release_ended(self) -> None:
+        self._sent_replicas, self._sent_ended = Counter(), Counter()
+        self._sent_acknowledged = []
 
 
 def _counted(counts: Counter[str]) -> list[str | int]:

@@ -7,8 +7,9 @@ made them; a grant that gets lost is told again by the next heartbeat until it i
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import orjson
 import structlog
@@ -19,9 +20,10 @@ from gateway.flow import redis_keys
 from gateway.flow.redis_client import FlowRedis
 from gateway.line.drain_rate import DrainRate
 from gateway.line.held_slots import HeldSlots
-from gateway.line.line_terms import LineBounds, kept_ms
+from gateway.line.line_calls import LineCalls
+from gateway.line.line_terms import Entered, LineBounds, kept_ms
 from gateway.line.local_service import LocalService
-from gateway.line.ticket import Granted, Ticket
+from gateway.line.ticket import EntryMode, Ticket
 from gateway.line.ticket_book import TicketBook
 
 log = structlog.get_logger(__name__)
@@ -32,7 +34,8 @@ LEASE_MS = 5_000
 _KEPT_AFTER_DEATH_MS = 30_000
 # What a caller is told when nobody knows yet how fast the line drains.
 _WAIT_UNKNOWN_S = 10.0
-_ENDED = -1
+# How the scripts are told that a ticket avoids no replica.
+_NOBODY = "-"
 
 
 class LineLease:
@@ -51,23 +54,23 @@ class LineLease:
         self._renewal_keys = (*self._keys, redis_keys.demand(pool))
         self._bounds = bounds
         self._clock = clock
-        self._calls: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self.pool = pool
         self.worker_id = worker_id
         self.held = HeldSlots()
         self.tickets = TicketBook()
         self.locally = LocalService(self.held, self.tickets)
+        self._calls = LineCalls(
+            flow, self._keys, worker_id, self.held, self.tickets, self.serve_locally
+        )
         self.drain = DrainRate()
         self.waiting_everywhere = 0
         self.live_workers = 1
         self.replicas: dict[str, Replica] = {}
         self.slots_used: dict[str, int] = {}
 
-    async def register(self, ticket: Ticket, mode: str) -> None:
+    async def register(self, ticket: Ticket, mode: EntryMode) -> None:
         """Has Redis take the ticket into the line, or grant it at once.
-
-        `mode` is "new", "retry" (first in line, free of charge) or "again" (waits here already).
 
         Raises:
             AccountQueueFull, QueueFull: see PoolLine.enter.
@@ -78,47 +81,55 @@ class LineLease:
         args = (
             *(self.worker_id, ticket.id, ask.account_id, f"{ticket.charge:.6f}"),
             *(ask.concurrent_requests, ask.waiting_requests, self._bounds.tickets_max),
-            *(ticket.avoid, kept_ms(retry_after_s), mode, ask.prefix, ask.tokens),
+            *(ticket.avoid or _NOBODY, kept_ms(retry_after_s), mode.value),
+            *(ask.prefix, ask.tokens),
         )
         self.tickets.begin_entering(ticket)
         try:
-            answer = await self._flow.run("enter_line", self._keys, args)
-            if answer[0] == _ENDED and mode == "again":
+            answer = await self._enter(ticket, args)
+            if answer[0] == Entered.LEASE_ENDED and mode is EntryMode.AGAIN:
                 raise FlowUnavailable("the lease ended as soon as it was renewed")
-            if answer[0] == _ENDED:  # or Redis is new: tell what we hold, then again
+            if answer[0] == Entered.LEASE_ENDED:  # or Redis is new: tell what we hold, then again
                 await self._renew_together()
-                answer = await self._flow.run("enter_line", self._keys, args)
+                answer = await self._enter(ticket, args)
         finally:
             self.tickets.end_entering(ticket)
-        what, replica_id, *grants = answer
-        if what == 0:
-            self.tickets.register(ticket)
-        elif what == 1:
-            self.held.take(replica_id, ask.account_id)
-            self.tickets.remove(ticket)
-            ticket.tell(Granted(replica_id, time.perf_counter()))
-        elif what == -2:
+        what = self._take_entered(ticket, answer)
+        if what == Entered.ACCOUNT_FULL:
             raise AccountQueueFull(ask.waiting_requests, retry_after_s)
-        elif what == -3:
+        if what == Entered.LINE_FULL:
             raise QueueFull(retry_after_s)
-        self.take_grants(grants)
 
-    def take_grants(self, grants: Sequence[str]) -> None:
-        """Flat triples of ticket, replica and account, as the scripts give them."""
-        for ticket_id, replica_id, account_id in _triples(grants):
-            if not self.tickets.is_new_grant(ticket_id):
-                continue  # pushed, and told by a heartbeat as well
-            self.held.acknowledge(ticket_id)
-            self.held.take(replica_id, account_id)
-            ticket = self.tickets.waiting.get(ticket_id)
-            if ticket is None:  # its caller left meanwhile, or got a slot by another way
-                self.held.release(replica_id, account_id)
-                if charge := self.tickets.charge_of_left(ticket_id):
-                    self.held.correct(account_id, -charge)
+    async def _enter(self, ticket: Ticket, args: Sequence[str | int]) -> Any:
+        call = self._flow.call("enter_line", self._keys, args)
+        try:
+            return await call.answer
+        except FlowUnavailable:
+            self.tickets.doubt(ticket)
+            raise
+        except asyncio.CancelledError:
+            # Its caller hung up. Whatever it is granted is to be given back.
+            self.tickets.doubt(ticket)
+            call.leave_to(partial(self._take_entered_late, ticket))
+            raise
+
+    def _take_entered_late(self, ticket: Ticket, answer: Any) -> None:
+        self.tickets.believe((ticket.id,))
+        self._take_entered(ticket, answer)
+
+    def _take_entered(self, ticket: Ticket, answer: Any) -> int:
+        """What enter_line.lua has made of the ticket, which may have left meanwhile."""
+        what: int
+        what, replica_id, *grants = answer
+        if what == Entered.GRANTED:
+            account_id = ticket.ask.account_id
+            self._calls.take_grant(ticket.id, replica_id, account_id, ticket.charge)
+        elif what == Entered.WAITING:
+            self.tickets.register(ticket)
+            if self.tickets.has_leaves:
                 self.call_soon()
-                continue
-            self.tickets.remove(ticket)
-            ticket.tell(Granted(replica_id, time.perf_counter()))
+        self.take_grants(grants)
+        return what
 
     @property
     def wait_s(self) -> float:
@@ -138,8 +149,14 @@ class LineLease:
         Raises:
             FlowUnavailable: Redis did not answer; the lease runs on.
         """
+        asked: list[str] = []
+
+        def renewal() -> Sequence[str]:
+            asked[:] = self.tickets.doubted
+            return self._renewal(asked)
+
         try:
-            answer = await self._flow.run_first("renew_worker", self._renewal_keys, self._renewal)
+            answer = await self._flow.run_first("renew_worker", self._renewal_keys, renewal)
         except FlowUnavailable:
             self.serve_locally()
             raise
@@ -148,10 +165,11 @@ class LineLease:
         self.slots_used = {used[i]: int(used[i + 1]) for i in range(0, len(used), 2)}
         self.drain.look(self._clock(), granted, everywhere)
         self.take_grants(grants)
-        if self.tickets.has_leaves:
+        if self.tickets.has_leaves or self.held.has_news:
             self.call_soon()
-        if not was_known or not self.tickets.agrees_with(known):
+        if asked or not was_known or not self.tickets.agrees_with(known):
             await self._register_tickets()
+        self.tickets.believe(asked)
 
     async def _renew_together(self) -> None:
         """One heartbeat for all who find at the same time that the lease has ended."""
@@ -159,7 +177,7 @@ class LineLease:
             self._renewing = asyncio.create_task(self.renew(), name="renew-lease")
         await asyncio.shield(self._renewing)
 
-    def _renewal(self) -> Sequence[str]:
+    def _renewal(self, doubted: Sequence[str]) -> Sequence[str]:
         # No call is unanswered now: both sides mean the same moment.
         said = {
             "worker": self.worker_id,
@@ -168,7 +186,8 @@ class LineLease:
             "slots": self.held.slots_to_count(),
             "requests": self.held.requests_to_count(),
             "capacity": {each.replica_id: each.slots for each in self.replicas.values()},
-            "acknowledged": self.held.take_acknowledged(),
+            "doubted": doubted,
+            "acknowledged": self.held.acknowledgements(),
         }
         return [orjson.dumps(said).decode()]
 
@@ -182,7 +201,7 @@ class LineLease:
             if ticket.id not in self.tickets.waiting:
                 continue
             try:
-                await self.register(ticket, "again")
+                await self.register(ticket, EntryMode.AGAIN)
             except FlowUnavailable:
                 self.tickets.lose(ticket)
                 raise
@@ -197,41 +216,16 @@ class LineLease:
         except FlowUnavailable as error:
             log.warning("lease_left_to_expire", pool=self.pool, error=str(error))
 
-    # Calls that nobody waits for --------------------------------------------------------------
+    # ------------------------------------------------------------------------------------------
+
+    def take_grants(self, grants: Sequence[str]) -> None:
+        """Flat triples of ticket, replica and account, as the scripts give them."""
+        self._calls.take_grants(grants)
 
     def call_soon(self) -> None:
         """Tells Redis what was given back; all of one turn of the loop travels together."""
-        if self._calls is None or self._calls.done():
-            self._calls = asyncio.create_task(self._send_calls(), name="line-calls")
-
-    async def _send_calls(self) -> None:
-        try:
-            while self.held.has_news or self.tickets.has_leaves:
-                if self.tickets.has_leaves:
-                    await self._send_leaves()
-                if self.held.has_news:
-                    args = [self.worker_id, *self.held.next_release()]
-                    grants = await self._flow.run("release_slots", self._keys, args)
-                    if grants != [_ENDED]:
-                        self.take_grants(grants)
-                    self.held.release_answered()
-        except FlowUnavailable:
-            # Counts are right again with the next heartbeat that gets through; leaves wait for it.
-            self.held.release_answered()
-            self.serve_locally()
-
-    async def _send_leaves(self) -> None:
-        for keep_ms, ids in self.tickets.next_leaves():
-            args: list[str | int] = [self.worker_id, keep_ms, *ids]
-            grants = await self._flow.run("leave_line", self._keys, args)
-            self.tickets.left(ids)
-            self.take_grants(grants)
+        self._calls.call_soon()
 
     def serve_locally(self) -> None:
         """Hands out this worker's share of the slots while Redis is gone."""
         self.locally.serve(self.replicas.values(), self.live_workers)
-
-
-def _triples(flat: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    for i in range(0, len(flat), 3):
-        yield flat[i], flat[i + 1], flat[i + 2]

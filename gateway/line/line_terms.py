@@ -1,11 +1,22 @@
 """What one line is held to, and how an account's part of it is told. Pure."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from gateway.line.ticket import Place
 
 # A place outlives the moment at which its caller was told to come back by so much.
 _KEPT_BEYOND_RETRY_S = 10
+
+
+class Entered(IntEnum):
+    """What enter_line.lua has made of a ticket."""
+
+    GRANTED = 1
+    WAITING = 0
+    LEASE_ENDED = -1
+    ACCOUNT_FULL = -2
+    LINE_FULL = -3
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,10 @@ class LocalService:
         self._tickets = tickets
 
     def serve(self, replicas: Collection[Replica], live_workers: int) -> None:
-        """Hands this worker's share of the slots to its own tickets, until Redis is back."""
+        """Hands this worker's share of the slots to its own tickets, until Redis is back.
+
+        The order of the line is Redis's, so these grants are not charged in it.
+        """
         while ticket := next_ticket(
             self._tickets.waiting.values(), self._held.by_account, live_workers
         ):
@@ -26,7 +29,7 @@ class LocalService:
                 return
             self._held.take(replica.replica_id, ticket.ask.account_id)
             self._tickets.grant_locally(ticket)
-            ticket.tell(Granted(replica.replica_id, time.perf_counter()))
+            ticket.tell(Granted(replica.replica_id, time.perf_counter(), charge=0.0))
 
     def is_beyond_the_account(self, ticket: Ticket, live_workers: int) -> bool:
         """Whether more of the ticket's account wait here than this worker's share."""

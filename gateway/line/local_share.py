@@ -14,7 +14,7 @@ _LOOKED_AT_MAX = 500
 
 
 def replica_with_room(
-    replicas: Iterable[Replica], held: Mapping[str, int], live_workers: int, avoid: str
+    replicas: Iterable[Replica], held: Mapping[str, int], live_workers: int, avoid: str | None
 ) -> Replica | None:
     """The replica with the largest part of this worker's share free."""
     best, best_free = None, 0.0

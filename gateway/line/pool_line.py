@@ -13,7 +13,7 @@ from gateway.flow import redis_keys
 from gateway.flow.redis_client import FlowRedis
 from gateway.line.line_lease import LineLease
 from gateway.line.line_terms import AccountView, LineBounds, kept_ms
-from gateway.line.ticket import Place, SlotAsk, Ticket
+from gateway.line.ticket import Passage, Place, SlotAsk, Ticket
 from gateway.telemetry.metrics import FLOW_FALLBACKS
 
 
@@ -37,11 +37,10 @@ class PoolLine:
         self.held = self.lease.held
         self.tickets = self.lease.tickets
 
-    async def enter(self, ask: SlotAsk, *, avoid: str = "-") -> Ticket:
+    async def enter(self, ask: SlotAsk, passage: Passage | None = None) -> Ticket:
         """A ticket, granted at once where a slot is free and nobody waits.
 
-        `avoid` names a replica that gave no answer to this request: it goes first then, free of
-        charge.
+        `passage` is what the request has behind it in line, where it comes back.
 
         Raises:
             AccountQueueFull: as many of the account's requests wait as may.
@@ -49,11 +48,11 @@ class PoolLine:
         """
         ticket = Ticket(
             f"{time.time_ns() // 1_000_000:013d}-{self.lease.worker_id}-{next(self._numbers):08x}",
-            ask, avoid, now=self._clock(), wait_s_max=self._bounds.wait_s_max,
+            ask, passage or Passage(), now=self._clock(), wait_s_max=self._bounds.wait_s_max,
         )  # fmt: skip
         self.tickets.add(ticket)
         try:
-            await self.lease.register(ticket, "new" if avoid == "-" else "retry")
+            await self.lease.register(ticket, ticket.mode)
         except FlowUnavailable:
             FLOW_FALLBACKS.labels("slots").inc()
             self.tickets.lose(ticket)
@@ -73,13 +72,14 @@ class PoolLine:
     def leave(self, ticket: Ticket, *, retry_after_s: int = 0) -> None:
         """Takes a waiting ticket out; its place is kept when the caller is told to come back."""
         self.tickets.leave(ticket, kept_ms(retry_after_s) if retry_after_s else 0)
-        self.lease.call_soon()
+        if self.tickets.has_leaves:
+            self.lease.call_soon()
 
     def abandon(self, ticket: Ticket) -> None:
         """Gives up a ticket whose caller hung up, in line or with a slot that has just come."""
-        if ticket.granted is not None:
-            self.release(ticket.granted.replica_id, ticket.ask.account_id)
-            self.correct(ticket.ask.account_id, -ticket.charge)
+        if (granted := ticket.granted) is not None:
+            self.release(granted.replica_id, ticket.ask.account_id)
+            self.correct(ticket.ask.account_id, -granted.charge)
         else:
             self.leave(ticket)
 
@@ -128,7 +128,7 @@ class PoolLine:
         if ticket.granted is not None:
             return
         if self.lease.locally.is_beyond_the_account(ticket, self.lease.live_workers):
-            self.leave(ticket)
+            self.tickets.remove(ticket)
             raise AccountQueueFull(ticket.ask.waiting_requests, self.lease.retry_after_s())
         if self.lease.locally.is_beyond_the_line(self._bounds, self.lease.live_workers):
             self.leave(ticket, retry_after_s=self.lease.retry_after_s())

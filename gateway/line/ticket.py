@@ -1,6 +1,8 @@
 """A request that waits in line, as its worker knows it."""
 
 import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 from gateway.errors import ApiError
@@ -23,6 +25,28 @@ class SlotAsk(NamedTuple):
     prefix: str = ""
 
 
+class EntryMode(StrEnum):
+    """How a ticket comes into the line, as enter_line.lua names it."""
+
+    NEW = "new"
+    RETRY = "retry"  # its slot's replica gave no answer: it goes first and pays nothing
+    AGAIN = "again"  # it waits here already, and Redis has lost it
+
+
+@dataclass(slots=True)
+class Passage:
+    """What a request has behind it in line, over all the slots that it was granted."""
+
+    # Counts into the one longest wait that a request has.
+    waited_s: float = 0.0
+    # What its account was charged for it in the order of the line.
+    charged: float = 0.0
+    # It goes first, then, and pays no more.
+    was_granted: bool = False
+    # The replica that gave no answer to it.
+    avoid: str | None = None
+
+
 class Place(NamedTuple):
     """Where a ticket stands, 1 being next, and how long that takes; None where it is not known."""
 
@@ -35,6 +59,7 @@ class Granted(NamedTuple):
 
     replica_id: str
     at: float  # when this worker learned of it, time.perf_counter
+    charge: float  # what its account was charged in the order of the line
 
 
 News = Place | Granted | ApiError
@@ -43,17 +68,23 @@ News = Place | Granted | ApiError
 class Ticket:
     """Its waiter reads the news; whoever serves the line tells them. Newer news replace older."""
 
-    __slots__ = ("_news", "_waiter", "ask", "avoid", "deadline", "entered_at", "foretold", "id",
-                 "notice_at")  # fmt: skip
+    __slots__ = ("_news", "_waiter", "ask", "avoid", "charge", "deadline", "entered_at", "foretold",
+                 "id", "keep_ms", "mode", "notice_at", "waited_s_before")  # fmt: skip
 
     def __init__(
-        self, ticket_id: str, ask: SlotAsk, avoid: str, *, now: float, wait_s_max: float
+        self, ticket_id: str, ask: SlotAsk, passage: Passage, *, now: float, wait_s_max: float
     ) -> None:
         self.id = ticket_id
         self.ask = ask
-        self.avoid = avoid
+        self.avoid = passage.avoid
+        self.mode = EntryMode.RETRY if passage.was_granted else EntryMode.NEW
+        # What its grant from the line costs.
+        self.charge = 0.0 if passage.was_granted else ask.charge
         self.entered_at = now
-        self.deadline = now + wait_s_max
+        self.waited_s_before = passage.waited_s
+        self.deadline = now + wait_s_max - passage.waited_s
+        # How long its place is kept, once it has left.
+        self.keep_ms = 0
         # When the waiter wants to hear of its place next; never unless it says so.
         self.notice_at = float("inf")
         # The first estimate of the whole wait and when it was made, to be held against the truth.
@@ -89,10 +120,9 @@ class Ticket:
                 del news  # whose traceback holds this frame: a cycle for the collector
         return news
 
-    @property
-    def charge(self) -> float:
-        """What its grant costs: nothing where the request was granted a slot before."""
-        return self.ask.charge if self.avoid == "-" else 0.0
+    def waited_s(self, now: float) -> float:
+        """How long its request has waited, for this slot and for those before."""
+        return self.waited_s_before + now - self.entered_at
 
     @property
     def granted(self) -> Granted | None:

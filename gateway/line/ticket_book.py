@@ -2,12 +2,12 @@
 
 A ticket is entering (its call is under way) → registered (Redis knows it) → granted, or leaving
 (gone here, and Redis is still to be told). One whose call failed is lost until a heartbeat gets
-through.
+through; and doubted, where the call may have run all the same: that heartbeat asks for it.
 """
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gateway.line.ticket import Ticket
 
@@ -15,6 +15,8 @@ from gateway.line.ticket import Ticket
 # after its ticket has left.
 _SEEN_MAX = 10_000
 _LEAVES_A_CALL = 500
+# Four times the calls that can be under way as Redis falls silent. Later ones were never sent.
+_DOUBTED_MAX = 2000
 
 
 class TicketBook:
@@ -25,6 +27,7 @@ class TicketBook:
         self._entering: set[str] = set()
         self._registered: set[str] = set()
         self._lost: set[str] = set()
+        self._doubted: dict[str, Ticket] = {}
         self._leaving: dict[str, int] = {}  # ticket -> keep_ms
         self._left_charges: dict[str, float] = {}  # newest last
         self._seen: dict[str, None] = {}  # grants that have arrived, newest last
@@ -45,22 +48,28 @@ class TicketBook:
                 del self.waiting_by_account[account_id]
 
     def leave(self, ticket: Ticket, keep_ms: int) -> None:
-        """The same, and Redis is to be told."""
+        """The same, and Redis is to be told: at once or as soon as it is known to know it."""
         self.remove(ticket)
+        ticket.keep_ms = keep_ms
+        if ticket.id not in self._registered:
+            return
         self._leaving[ticket.id] = keep_ms
+        self._note_charge(ticket)
+
+    def _note_charge(self, ticket: Ticket) -> None:
         self._left_charges[ticket.id] = ticket.charge
         if len(self._left_charges) > _SEEN_MAX:
             del self._left_charges[next(iter(self._left_charges))]
 
     def charge_of_left(self, ticket_id: str) -> float:
         """What a grant has charged for nothing that came as its ticket left."""
+        if doubted := self._doubted.get(ticket_id):
+            return doubted.charge
         return self._left_charges.pop(ticket_id, 0.0)
 
     def grant_locally(self, ticket: Ticket) -> None:
         """Served without Redis, which takes the ticket out once it is back."""
-        self.remove(ticket)
-        if ticket.id in self._registered:
-            self._leaving[ticket.id] = 0
+        self.leave(ticket, keep_ms=0)
 
     def begin_entering(self, ticket: Ticket) -> None:
         self._entering.add(ticket.id)
@@ -69,11 +78,29 @@ class TicketBook:
         self._entering.discard(ticket.id)
 
     def register(self, ticket: Ticket) -> None:
+        """Redis knows it, and is to be told of one that left meanwhile."""
         self._registered.add(ticket.id)
+        if ticket.id not in self.waiting:
+            self.leave(ticket, ticket.keep_ms)
 
     def lose(self, ticket: Ticket) -> None:
-        """Nobody knows whether Redis knows it."""
-        self._lost.add(ticket.id)
+        """Redis does not know it, or nobody knows whether it does."""
+        if ticket.id in self.waiting:
+            self._lost.add(ticket.id)
+
+    def doubt(self, ticket: Ticket) -> None:
+        """Its call was sent, and may have run without an answer."""
+        if len(self._doubted) < _DOUBTED_MAX:
+            self._doubted[ticket.id] = ticket
+
+    def believe(self, ticket_ids: Iterable[str]) -> None:
+        """What their calls have made of them is known by now."""
+        for ticket_id in ticket_ids:
+            self._doubted.pop(ticket_id, None)
+
+    @property
+    def doubted(self) -> list[str]:
+        return list(self._doubted)
 
     def is_new_grant(self, ticket_id: str) -> bool:
         """Notes that a grant has arrived; False for one that had arrived before."""
@@ -110,7 +137,8 @@ class TicketBook:
         Those that Redis knows and nobody waits for are to leave.
         """
         for ticket_id in known - self.waiting.keys() - self._leaving.keys():
-            self._leaving[ticket_id] = 0
+            left = self._doubted.get(ticket_id)
+            self._leaving[ticket_id] = left.keep_ms if left else 0
         self._lost.clear()
         self._registered = set(known)
         return [

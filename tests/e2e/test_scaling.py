@@ -25,6 +25,9 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Tell me a stor
 SHORT = {**CHAT, "max_tokens": 4}
 LONG = {**CHAT, "max_tokens": 400, "ignore_eos": True, "stream": True}
 PATH = "/v1/chat/completions"
+# Ten times what a decision is to take: that is measured and printed, and this is what no busy
+# machine explains.
+DECIDED_S_MAX = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +78,9 @@ async def until_decided(elastic: RunningFloodgate, replicas: int) -> float:
     """Seconds until Ray's controller wants so many, by the model's record."""
     began_at = time.monotonic()
     flow_url = elastic.state["flow_url"]
-    while [each.replicas_wanted for each in read_models(flow_url)] != [replicas]:
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(DECIDED_S_MAX):
+        while [each.replicas_wanted for each in read_models(flow_url)] != [replicas]:
+            await asyncio.sleep(0.05)
     return time.monotonic() - began_at
 
 

@@ -28,6 +28,8 @@ if line_is_empty and may_run then
     charge_from(account, start, charge)
     if start > virtual then redis.call('HSET', state_key, 'virtual', start) end
     take_slot(worker, account, replica, prefix)
+    -- For the next heartbeat, should this answer be lost.
+    redis.call('HSET', worker_key(worker, 'at_once'), ticket, replica .. ' ' .. account)
     return {1, replica}
   end
 end

@@ -1,4 +1,8 @@
-"""A slot is granted on a replica which has gone: its caller waits on, and pays at most once."""
+"""What a request is charged in the order of the line when its grant goes another way than usual.
+
+A slot is granted on a replica which has gone: its caller waits on, and pays at most once. A slot is
+granted without the flow Redis: it is not charged, so nothing of it is given back.
+"""
 
 import asyncio
 import contextlib
@@ -7,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
+import httpx
 import pytest
 import redis.asyncio as redis
 from aiohttp import web
@@ -161,3 +166,42 @@ async def test_who_is_served_by_another_replica_is_charged_once(
         replicas.add("next", engine.url)
         assert (await asked).status_code == 200
         await counter.until(lambda tokens: tokens == USED_TOKENS)
+
+
+async def test_what_was_granted_without_redis_gives_nothing_back_that_was_not_charged(
+    start_gateway: Start,
+    api_key: str,
+    engine: ScriptedEngine,
+    replicas: PublishedReplicas,
+    flow_server: RedisServer,
+    counter: Counter,
+) -> None:
+    """The paused Redis has kept the account's counter, as it was before."""
+    gateway = start_gateway(upstream_url="")
+    async with gateway, caller(gateway, api_key) as client:
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        await counter.until(lambda tokens: tokens == USED_TOKENS)
+        go_on = asyncio.Event()
+
+        async def answer_when_told(request: EngineRequest) -> web.StreamResponse:
+            await go_on.wait()
+            return await answer(request)
+
+        engine.script = answer_when_told
+        flow_server.pause()
+        # From then on no call is under way that Redis would carry out once it goes on.
+        await until_flow_is(gateway, "gone")
+        asked = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(1)
+        flow_server.resume()
+        await until_flow_is(gateway, "ok")
+        go_on.set()
+        assert (await asked).status_code == 200
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        await counter.until(lambda tokens: tokens == 2 * USED_TOKENS)
+
+
+async def until_flow_is(gateway: GatewayProcess, state: str) -> None:
+    async with httpx.AsyncClient(base_url=gateway.url) as client:
+        while (await client.get("/readyz")).json()["flow"] != state:
+            await asyncio.sleep(0.05)

@@ -1,30 +1,45 @@
 """A replica fails before its first byte: another one answers, once, and the caller pays once."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import httpx
 import pytest
 from aiohttp import web
 
-from tests.gateway_callers import caller, until_waiting
+from tests.gateway_callers import (
+    Listening,
+    caller,
+    day_tokens,
+    until_day_tokens,
+    until_waiting,
+)
 from tests.gateway_process import GatewayProcess
+from tests.plans_file import write_plans
 from tests.published_replicas import PublishedReplicas
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, Script, ScriptedEngine
 
 pytestmark = pytest.mark.integration
 
-CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+OUTPUT_TOKENS_MAX = 5
+CHAT = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "hello"}],
+    "max_tokens": OUTPUT_TOKENS_MAX,
+}
 STREAM = {**CHAT, "stream": True}
 PATH = "/v1/chat/completions"
 EVENTS = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\ndata: [DONE]\n\n'
+USED_TOKENS = 12
 Start = Callable[..., GatewayProcess]
 
 
 async def answer(request: EngineRequest) -> web.StreamResponse:
     if b'"stream":true' not in request.body:
-        usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+        usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": USED_TOKENS}
         return web.json_response({"choices": [], "usage": usage})
     response = await request.stream()
     await response.write(EVENTS)
@@ -35,6 +50,11 @@ async def fall_in_prefill(request: EngineRequest) -> web.StreamResponse:
     response = await request.stream()
     request.cut()
     return response
+
+
+async def hang(request: EngineRequest) -> web.StreamResponse:
+    await request.stream()
+    return await request.wait_until_gone()
 
 
 async def fall_in_the_body(request: EngineRequest) -> web.StreamResponse:
@@ -53,13 +73,6 @@ async def fall_at_once(request: EngineRequest) -> web.StreamResponse:
 
 async def dying_engine(request: EngineRequest) -> web.StreamResponse:
     return web.json_response({"error": {"message": "EngineCore died"}}, status=500)
-
-
-async def fall_in_mid_stream(request: EngineRequest) -> web.StreamResponse:
-    response = await request.stream()
-    await response.write(EVENTS.partition(b"data: [DONE]")[0])
-    request.cut()
-    return response
 
 
 @pytest.fixture
@@ -138,17 +151,42 @@ async def test_both_fail_and_the_caller_is_told_and_pays_nothing(
 async def test_after_the_first_byte_nobody_else_is_asked(
     start_gateway: Start,
     api_key: str,
+    account_id: str,
+    flow_server: RedisServer,
+    tmp_path: Path,
     engine: ScriptedEngine,
     other: ScriptedEngine,
     pair: None,
 ) -> None:
+    fall = asyncio.Event()
+
+    async def fall_in_mid_stream(request: EngineRequest) -> web.StreamResponse:
+        response = await request.stream()
+        # Who is to speak comes first, then four tokens.
+        await response.write(EVENTS.partition(b"data: [DONE]")[0] * 5)
+        await fall.wait()
+        request.cut()
+        return response
+
     engine.script = fall_in_mid_stream
-    gateway = start_gateway(upstream_url="")
+    plans = write_plans(tmp_path / "plans", tokens_per_day=1_000_000)
+    gateway = start_gateway(upstream_url="", plans_file=plans)
     async with gateway, caller(gateway, api_key) as client:
-        found = await client.post(PATH, json=STREAM)
-        assert found.status_code == 200
-        assert b'"engine_gone"' in found.content
+        heard = Listening(client, PATH, STREAM)
+        await heard.until(b"data: ", 5)
+        prompt_tokens = await day_tokens(flow_server, account_id) - OUTPUT_TOKENS_MAX
+        assert prompt_tokens > 0
+        fall.set()
+        await heard.done
+        assert heard.status == 200
+        assert b'"engine_gone"' in heard.text
         assert not other.requests
+        # The engine could not say what it used: the prompt as it was counted, and what was relayed.
+        await until_day_tokens(flow_server, account_id, prompt_tokens + 4)
+        settled = r'floodgate_tokens_settled_total\{.*kind="%s"'
+        assert await gateway.metric(settled % "prompt") == prompt_tokens
+        assert await gateway.metric(settled % "output") == 4
+        assert await gateway.metric(r'floodgate_engine_faults_total\{kind="broken"') == 1
 
 
 @pytest.mark.parametrize("wanted", [1, 0], ids=["another is wanted", "the model goes to sleep"])
@@ -181,11 +219,6 @@ async def test_a_replica_that_falls_silent_under_a_request_is_given_up(
     replicas: PublishedReplicas,
 ) -> None:
     """Its machine is gone: the connection stays open, and no byte will ever come."""
-
-    async def hang(request: EngineRequest) -> web.StreamResponse:
-        await request.stream()
-        return await request.wait_until_gone()
-
     engine.script = hang
     gateway = start_gateway(upstream_url="")
     async with gateway, caller(gateway, api_key) as client:
@@ -194,3 +227,85 @@ async def test_a_replica_that_falls_silent_under_a_request_is_given_up(
         replicas.fall_silent("falls")
         found: httpx.Response = await asked
         assert found.content == EVENTS
+
+
+async def test_one_life_holds_over_both_attempts(
+    start_gateway: Start,
+    api_key: str,
+    engine: ScriptedEngine,
+    other: ScriptedEngine,
+    replicas: PublishedReplicas,
+) -> None:
+    """A caller of two replicas is not answered later than one who began in the middle of it."""
+    life_s = 5.0
+    fall = asyncio.Event()
+
+    async def fall_when_told(request: EngineRequest) -> web.StreamResponse:
+        await fall.wait()
+        return await fall_in_prefill(request)
+
+    engine.script, other.script = fall_when_told, hang
+    replicas.add("falls", engine.url, slots=1)
+    gateway = start_gateway(upstream_url="", stream_life_s_max=life_s)
+    async with gateway, caller(gateway, api_key) as client:
+        asked = asyncio.create_task(client.post(PATH, json=STREAM))
+        await engine.request(0)
+        await asyncio.sleep(life_s * 0.6)
+        replicas.add("works", other.url, slots=2)
+        later = asyncio.create_task(client.post(PATH, json=STREAM))
+        await other.request(0)
+        fall.set()
+        found = await asked
+        assert (found.status_code, found.json()["error"]["code"]) == (504, "stream_life_exceeded")
+        assert len(other.requests) == 2, "it was on its way at another one"
+        assert not later.done()
+        assert (await later).status_code == 504
+
+
+async def test_one_longest_wait_holds_over_both_attempts(
+    start_gateway: Start,
+    api_key: str,
+    account_id: str,
+    flow_server: RedisServer,
+    tmp_path: Path,
+    engine: ScriptedEngine,
+    replicas: PublishedReplicas,
+) -> None:
+    """Who has waited before waits no longer for the second slot than is left of that."""
+    wait_s_max = 6.0
+    fall, first = asyncio.Event(), asyncio.Event()
+
+    async def serve_one_and_fall(request: EngineRequest) -> web.StreamResponse:
+        if not engine.requests[1:]:
+            await first.wait()
+            return await answer(request)
+        await fall.wait()
+        return await fall_in_prefill(request)
+
+    engine.script = serve_one_and_fall
+    replicas.wanted = 1
+    replicas.add("falls", engine.url, slots=1)
+    plans = write_plans(tmp_path / "plans", tokens_per_day=1_000_000)
+    gateway = start_gateway(upstream_url="", queue_wait_s_max=wait_s_max, plans_file=plans)
+    async with gateway, caller(gateway, api_key) as client:
+        before = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        asked = asyncio.create_task(client.post(PATH, json=CHAT))
+        await until_waiting(client, 1)
+        began_at = time.monotonic()
+        while time.monotonic() < began_at + wait_s_max * 0.6:
+            await until_waiting(client, 1)
+        first.set()
+        assert (await before).status_code == 200
+        await engine.request(1)
+        replicas.remove("falls")
+        while await gateway.metric(r"floodgate_slots_capacity\{"):
+            await asyncio.sleep(0.05)
+        later = asyncio.create_task(client.post(PATH, json=CHAT))
+        await until_waiting(client, 1)
+        fall.set()
+        found = await asked
+        assert found.status_code == 503
+        assert not later.done(), "who came later has its whole wait"
+        assert (await later).status_code == 503
+        await until_day_tokens(flow_server, account_id, USED_TOKENS)

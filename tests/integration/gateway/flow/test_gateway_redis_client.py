@@ -1,6 +1,7 @@
 """The flow client against a redis-server that is restarted, killed and stopped."""
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import pytest
@@ -16,10 +17,12 @@ pytestmark = pytest.mark.integration
 
 async def take(flow: FlowRedis, pool: str = "a", slots: int = 1) -> tuple[bool, int]:
     """A heartbeat that claims so many slots: whether Redis knew the worker, and its count."""
-    claims = ("0123456789ab", 60_000, 0, 0, 0, 1, "replica", slots, 0, 0)
-    answer = await flow.run(
-        "renew_worker", (redis_keys.pool(pool), redis_keys.demand(pool)), claims
-    )
+    said = {
+        "worker": "0123456789ab", "lease_ms": 60_000, "keep_ms": 0, "slots": {"replica": slots},
+        "requests": {}, "capacity": {}, "doubted": [], "acknowledged": [],
+    }  # fmt: skip
+    keys = (redis_keys.pool(pool), redis_keys.demand(pool))
+    answer = await flow.run("renew_worker", keys, (json.dumps(said),))
     return bool(answer[1]), int(answer[5][1])
 
 

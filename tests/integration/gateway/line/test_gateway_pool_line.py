@@ -4,132 +4,21 @@ import asyncio
 import contextlib
 import json
 import random
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-import redis.asyncio as redis
 
-from gateway.engines.replica_record import Replica
-from gateway.errors import AccountQueueFull, FlowUnavailable, QueueFull
+from gateway.errors import AccountQueueFull, QueueFull
 from gateway.flow import redis_keys
-from gateway.flow.redis_channel import FlowChannel
-from gateway.flow.redis_client import FlowRedis
 from gateway.line.line_lease import LineLease
 from gateway.line.line_terms import LineBounds
 from gateway.line.pool_line import PoolLine
-from gateway.line.ticket import Granted, SlotAsk, Ticket
+from gateway.line.ticket import Passage, Ticket
+from tests.line_workers import KEYS, POOL, Workers, ask, granted, has_slot, is_empty, replica, used
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration
-
-POOL = "m"
-KEYS = redis_keys.pool(POOL)
-Connect = Callable[[], FlowRedis]
-
-
-def replica(name: str, slots: int) -> Replica:
-    return Replica(
-        model=POOL, replica_id=name, url="http://127.0.0.1:1", state="running", slots=slots
-    )
-
-
-def ask(account: str, charge: float = 100, concurrent: int = 1000, waiting: int = 1000) -> SlotAsk:
-    return SlotAsk(account, charge, concurrent, waiting, tokens=round(charge))
-
-
-class Workers:
-    """Makes lines of one pool, each a worker of its own with the same replicas."""
-
-    def __init__(self, connect: Connect, server: RedisServer) -> None:
-        self._connect = connect
-        self._server = server
-        self._numbers: Iterator[int] = iter(range(1000))
-        self.lines: list[PoolLine] = []
-        self.tasks: list[asyncio.Task[None]] = []
-
-    def new(self, *replicas: Replica, bounds: LineBounds | None = None) -> PoolLine:
-        line = PoolLine(
-            self._connect(),
-            POOL,
-            f"{next(self._numbers):012x}",
-            bounds or LineBounds(tickets_max=10_000, wait_s_max=300, bytes_max=1 << 30),
-            time.monotonic,
-        )
-        line.lease.replicas = {r.replica_id: r for r in replicas}
-        self.lines.append(line)
-        self.tasks.append(asyncio.create_task(self._receive(line)))
-        return line
-
-    async def _receive(self, line: PoolLine) -> None:
-        """What Admission.receive_grants does for one line."""
-        channel = FlowChannel(
-            self._server.url, redis_keys.grants_channel(line.lease.worker_id), deadline_s=2.0
-        )
-        while True:
-            with contextlib.suppress(FlowUnavailable):
-                async for message in channel.messages():
-                    line.lease.take_grants(message.partition("\n")[2].split(" "))
-            await asyncio.sleep(0.02)
-
-    async def beat(self, *lines: PoolLine) -> None:
-        for line in lines or self.lines:
-            with contextlib.suppress(FlowUnavailable):
-                await line.lease.renew()
-
-    async def until(self, condition: Callable[[], Awaitable[bool]], *beating: PoolLine) -> None:
-        while not await condition():
-            await self.beat(*beating)
-            await asyncio.sleep(0.02)
-
-    async def close(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-
-
-@pytest.fixture
-async def workers(connect: Connect, flow_server: RedisServer) -> Any:
-    found = Workers(connect, flow_server)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-async def state(flow_server: RedisServer) -> Any:
-    async with redis.Redis.from_url(flow_server.url, decode_responses=True) as client:
-        yield client
-
-
-async def used(state: Any) -> dict[str, int]:
-    return {name: int(n) for name, n in (await state.hgetall(KEYS + ":slots")).items() if int(n)}
-
-
-async def is_empty(state: Any) -> bool:
-    """Nothing waits, nothing runs, nobody is owed a grant."""
-    waiting = int(await state.hget(KEYS + ":state", "waiting") or 0)
-    keys = [key async for key in state.scan_iter(KEYS + ":worker:*")]
-    return (
-        not await used(state)
-        and waiting == 0
-        and not keys
-        and not int(await state.hget(KEYS + ":state", "owed") or 0)
-        and not await state.exists(
-            *(KEYS + kind for kind in (":running", ":line", ":served", ":entered"))
-        )
-    )
-
-
-async def granted(ticket: Ticket) -> str:
-    news = await ticket.next_news()
-    assert isinstance(news, Granted)
-    return news.replica_id
-
-
-def has_slot(ticket: Ticket) -> bool:
-    return ticket.granted is not None
 
 
 async def test_four_workers_racing_never_run_more_than_there_is_and_serve_everybody(
@@ -468,7 +357,7 @@ async def test_a_grant_that_crosses_a_leave_gives_slot_and_charge_back(
     while not await state.zscore(KEYS + ":counters", "y"):
         await asyncio.sleep(0.01)
     second.leave(ticket)
-    await workers.until(lambda: is_empty(state), second)
+    await workers.until(lambda: is_empty(state))
     assert not await state.zscore(KEYS + ":counters", "y")
 
 
@@ -649,7 +538,7 @@ async def test_a_replica_to_avoid_is_avoided_and_who_retries_goes_first_and_pays
     second = await granted(await line.enter(ask("y")))
     others = [await line.enter(ask("z")) for _ in range(3)]
     counter = await state.zscore(KEYS + ":counters", "x")
-    again = await line.enter(ask("x"), avoid=first)
+    again = await line.enter(ask("x"), Passage(was_granted=True, avoid=first))
     line.release(first, "x")
     assert await granted(others[0]) == first
     assert not has_slot(again)
@@ -663,7 +552,7 @@ async def test_who_retries_pays_nothing_either_when_a_restarted_redis_hears_of_i
 ) -> None:
     line = workers.new(replica("a", 1))
     blocker = await granted(await line.enter(ask("blocker")))
-    again = await line.enter(ask("x"), avoid="gone")
+    again = await line.enter(ask("x"), Passage(was_granted=True))
     flow_server.restart()
     await workers.until(lambda: _has_waiting(state, 1))
     line.release(blocker, "blocker")

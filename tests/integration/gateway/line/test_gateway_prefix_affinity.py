@@ -8,14 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-import redis.asyncio as redis
 
 from gateway.engines.replica_record import Replica
 from gateway.flow import redis_keys
 from gateway.flow.redis_client import FlowRedis
 from gateway.line.line_terms import LineBounds
 from gateway.line.pool_line import PoolLine
-from gateway.line.ticket import Granted, SlotAsk, Ticket
+from gateway.line.ticket import Granted, Passage, SlotAsk, Ticket
 from loadtests.stack.simulator_process import SimulatorProcess
 from tests.gateway_callers import caller
 from tests.gateway_process import GatewayProcess
@@ -28,12 +27,6 @@ KEYS = redis_keys.pool(POOL)
 PATH = "/v1/chat/completions"
 # Two conversations as the line knows them.
 TALK, OTHER = "00000000000000aa", "00000000000000bb"
-
-
-@pytest.fixture
-async def state(flow_server: RedisServer) -> Any:
-    async with redis.Redis.from_url(flow_server.url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture
@@ -52,8 +45,9 @@ def replica(name: str, slots: int = 2) -> Replica:
     )
 
 
-async def enter(line: PoolLine, prefix: str = "", *, avoid: str = "-") -> Ticket:
-    return await line.enter(SlotAsk("x", 100, 1000, 1000, prefix=prefix), avoid=avoid)
+async def enter(line: PoolLine, prefix: str = "", *, avoid: str | None = None) -> Ticket:
+    passage = Passage(was_granted=avoid is not None, avoid=avoid)
+    return await line.enter(SlotAsk("x", 100, 1000, 1000, prefix=prefix), passage)
 
 
 async def granted(ticket: Ticket) -> str:
@@ -62,7 +56,7 @@ async def granted(ticket: Ticket) -> str:
     return news.replica_id
 
 
-async def run_once(line: PoolLine, prefix: str = "", *, avoid: str = "-") -> str:
+async def run_once(line: PoolLine, prefix: str = "", *, avoid: str | None = None) -> str:
     """The replica that a request got, which is over."""
     name = await granted(await enter(line, prefix, avoid=avoid))
     await release(line, name)
@@ -71,8 +65,9 @@ async def run_once(line: PoolLine, prefix: str = "", *, avoid: str = "-") -> str
 
 async def release(line: PoolLine, name: str) -> None:
     line.release(name, "x")
-    assert line.lease._calls is not None
-    await line.lease._calls
+    sending = line.lease._calls._sending
+    assert sending is not None
+    await sending
 
 
 async def held_on_b(line: PoolLine, prefix: str) -> None:

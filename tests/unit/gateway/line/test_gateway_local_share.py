@@ -1,6 +1,6 @@
 from gateway.engines.replica_record import Replica
 from gateway.line.local_share import next_ticket, replica_with_room
-from gateway.line.ticket import SlotAsk, Ticket
+from gateway.line.ticket import Passage, SlotAsk, Ticket
 
 
 def replica(name: str, slots: int) -> Replica:
@@ -9,18 +9,18 @@ def replica(name: str, slots: int) -> Replica:
 
 def ticket(account: str, number: int, concurrent: int = 9) -> Ticket:
     ask = SlotAsk(account, 1.0, concurrent, 9)
-    return Ticket(f"{number}", ask, "-", now=0.0, wait_s_max=1.0)
+    return Ticket(f"{number}", ask, Passage(), now=0.0, wait_s_max=1.0)
 
 
 def test_a_share_is_the_slots_divided_by_the_living_workers() -> None:
     replicas = [replica("a", 10)]
-    assert replica_with_room(replicas, {"a": 4}, 2, "-") is replicas[0]
-    assert replica_with_room(replicas, {"a": 5}, 2, "-") is None
+    assert replica_with_room(replicas, {"a": 4}, 2, None) is replicas[0]
+    assert replica_with_room(replicas, {"a": 5}, 2, None) is None
     assert replica_with_room(replicas, {}, 2, "a") is None
 
 
 def test_each_worker_may_use_one_slot_however_many_there_are() -> None:
-    assert replica_with_room([replica("a", 2)], {}, 8, "-") is not None
+    assert replica_with_room([replica("a", 2)], {}, 8, None) is not None
 
 
 def test_the_account_that_runs_least_is_next_and_its_first_ticket() -> None:
