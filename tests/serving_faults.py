@@ -243,8 +243,12 @@ class Fault:
             while comes_back and answer.headers.get("x-should-retry") == "true":
                 answer = await account.client.post(PATH, json=SHORT)
         assert answer.status_code == 200, answer.text
-        self._served_s = time.monotonic() - self._at
+        self.served()
         return used_by(answer)
+
+    def served(self) -> None:
+        """The next caller has its answer."""
+        self._served_s = time.monotonic() - self._at
 
     async def over(self, affected: int) -> None:
         """Waits until all replicas run."""

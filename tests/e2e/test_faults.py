@@ -6,7 +6,6 @@ Two replicas, so that the other one serves on. Each test leaves both running.
 import asyncio
 import itertools
 import os
-import re
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -48,8 +47,9 @@ pytestmark = [
 ]
 
 
-def long_prompt(words: int) -> dict[str, object]:
-    return {**SHORT, "messages": [{"role": "user", "content": "word " * words}]}
+def long_prompt(words: int, beginning: str = "") -> dict[str, object]:
+    """Those that begin alike go to one replica."""
+    return {**SHORT, "messages": [{"role": "user", "content": beginning + " word" * words}]}
 
 
 # Some seconds of prefill on one core.
@@ -127,12 +127,12 @@ async def test_a_replica_that_is_killed_while_callers_wait_in_line(
     fault = Fault(pair, "replica killed while callers waited in line")
     await until_told(pair, running=1)
     answers = await asyncio.gather(*waiting)
+    fault.served()
     assert [answer.status_code for answer in answers] == [200] * 4
     ended = [Ended.of(await stream.text) for stream in streams]
     cut = [each for each in ended if not each.is_whole]
     assert {each.error_code for each in cut} == {"engine_gone"}
     assert len(cut) <= SLOTS
-    await fault.next_request(account)
     await fault.over(len(cut))
 
 
@@ -178,20 +178,21 @@ async def test_an_engine_that_runs_out_of_memory(pair: RunningFloodgate, account
     has_now = worker.memory_info().vms
     worker.rlimit(resource.RLIMIT_AS, (has_now, has_now))
     fault = Fault(pair, "engine out of memory")
+    told = asyncio.create_task(until_told(pair, running=1))
     used = 0
-    for words in itertools.cycle(range(500, 7_000, 500)):  # what it has freed is used first
-        both = (account.client.post(PATH, json=long_prompt(words + i)) for i in range(2))
-        answers = await asyncio.gather(*both)
+    for words in itertools.cycle(range(300, 3_000, 137)):  # what it has freed is used first
+        both = (long_prompt(words, beginning=f"{words} {side}") for side in ("left", "right"))
+        answers = await asyncio.gather(*(account.client.post(PATH, json=body) for body in both))
         assert [answer.status_code for answer in answers] == [200] * 2
         used += sum(map(used_by, answers))
         if has_ended(worker):
             break
     used += await fault.next_request(account)
-    await until_told(pair, running=1)
+    await told
     assert (await faults_told(pair) - faults).total() >= 1
     await account.until_charged(used)
     log = (pair.home / "logs" / "serving.log").read_text(errors="replace")
-    assert re.search("allocate memory|MemoryError|bad_alloc|out of memory|primitive", log)
+    assert "Worker failed with error" in log  # mostly oneDNN's "could not create a primitive"
     await fault.over(0)
 
 
