@@ -1,7 +1,8 @@
 """How an error looks on the wire, per family of endpoints. Pure: bytes out, no I/O.
 
 Shapes: OpenAI's `{"error": {message, type, param, code}}`; Anthropic's
-`{"type": "error", "error": {type, message}}` under `/v1/messages`; and, once a stream is under
+`{"type": "error", "error": {type, message, code}}` under `/v1/messages`, where `code` is the
+reason, which Anthropic's own types do not tell; and, once a stream is under
 way, the error event that each family's clients understand.
 """
 
@@ -37,7 +38,11 @@ def error_body(error: ApiError, shape: ErrorShape, request_id: str) -> bytes:
         return orjson.dumps(
             {
                 "type": "error",
-                "error": {"type": _anthropic_type(error), "message": error.message},
+                "error": {
+                    "type": _anthropic_type(error),
+                    "message": error.message,
+                    "code": error.code,
+                },
                 "request_id": request_id,
             }
         )

@@ -28,6 +28,10 @@ class TcpProxy:
         for writer in tuple(self._writers):
             writer.transport.abort()
 
+    def lead_new_ones_to(self, port: int) -> None:
+        """As a name that stands for another server from now on: open connections stay."""
+        self._target_port = port
+
     def say(self, data: bytes) -> None:
         """To all callers, as if Redis had."""
         for writer in self._callers:

@@ -1,11 +1,9 @@
 """The one place of wiring: settings in, ASGI application out."""
 
-import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -14,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.app.ledger import open_ledger, tell_waitlist_errors
+from gateway.app.loops import start_loop, stop_loop
 from gateway.app.terms import (
     cache_salt_secret,
     line_bounds,
@@ -137,7 +136,7 @@ async def _lifespan(
             ("pins", tell_pins(flow, ledger.read_pins)),
             *ledger.work(authenticator, lambda: admission.load if flow.available else None),
         ):
-            stack.push_async_callback(_stop, _start(name, work))
+            stack.push_async_callback(stop_loop, start_loop(name, work))
 
         def drain() -> None:
             readiness.stopping = True
@@ -210,12 +209,3 @@ def _capacity(settings: GatewaySettings, flow: FlowRedis, upstream: Upstream) ->
 def _replicas_max(view: PoolView) -> dict[str, int | None]:
     """The most replicas of each model; None where nobody says."""
     return {pool.name: pool.keeper.replicas_max if pool.keeper else None for pool in view.pools()}
-
-
-def _start(name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-    return asyncio.create_task(work, name=name)
-
-
-async def _stop(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -179,8 +179,12 @@ class FlowRedis:
 
     def _end_batch(self, batch: _Batch) -> None:
         self._round_trips.observe(time.perf_counter() - batch.sent_at)
-        self.available = True
-        self._hand_out(batch)
+        if self._shas:  # a replica, too, takes scripts: only calls tell
+            self.available = True
+        if unfit := self._hand_out(batch):
+            # A failover moves its name, or its address, to another server: connect anew.
+            self._break_off(unfit)
+            return
         # It counts as under way until those who got an answer have run: arguments that are made
         # then may depend on what they do with it (see run_first).
         self._settling += 1
@@ -190,10 +194,13 @@ class FlowRedis:
         self._settling -= 1
         self._send()
 
-    def _hand_out(self, batch: _Batch) -> None:
-        unknown = []
+    def _hand_out(self, batch: _Batch) -> RedisRefusal | None:
+        """The refusal of a server that can serve nobody now, where there is one."""
+        unknown, unfit = [], None
         for call, answer in zip(batch.calls, batch.answers, strict=True):
             if isinstance(answer, RedisRefusal):
+                if answer.is_of_the_server:
+                    unfit = answer
                 if answer.is_unknown_script:
                     unknown.append(call)
                 elif not call.answer.done():
@@ -203,6 +210,7 @@ class FlowRedis:
         if unknown:
             self._shas = {}
             self._pending[:0] = unknown
+        return unfit
 
     # Failures -----------------------------------------------------------------------------------
 

@@ -18,6 +18,12 @@ from redis.exceptions import RedisError
 from gateway.errors import FlowUnavailable
 
 _NOTHING_YET = object()
+# A replica (a primary that was demoted), one that loads its data, one with no memory left, one
+# whose script runs for seconds, one that does not know us any more.
+_UNFIT = (
+    *("READONLY ", "LOADING ", "MASTERDOWN ", "OOM ", "BUSY ", "MISCONF "),
+    *("NOAUTH ", "NOPERM ", "CLUSTERDOWN ", "MOVED ", "ASK ", "TRYAGAIN "),
+)
 
 
 class RedisRefusal(Exception):
@@ -27,6 +33,11 @@ class RedisRefusal(Exception):
     def is_unknown_script(self) -> bool:
         """What Redis did not know, it did not execute."""
         return str(self).startswith("NOSCRIPT")
+
+    @property
+    def is_of_the_server(self) -> bool:
+        """Whether it is this server that can do nothing for us now, whatever the command."""
+        return str(self).startswith(_UNFIT)
 
 
 class RedisWire(asyncio.Protocol):

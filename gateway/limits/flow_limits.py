@@ -94,6 +94,7 @@ class Limits:
             day=decision.today,
             day_since_us=decision.day_since_us,
             leaked_at_us=decision.leaked_at_us,
+            request_leaked_at_us=decision.request_leaked_at_us,
             local_share=share,
         )
 
@@ -138,6 +139,7 @@ class Limits:
             leaked_at_us=reservation.leaked_at_us,
             ended_at_us=round(self._wall_clock() * 1_000_000),
             requests_back=requests_back,
+            request_leaked_at_us=reservation.request_leaked_at_us,
         )
         self._settlements.add(reservation.account_id, reservation.plan, settlement)
 
@@ -174,7 +176,7 @@ def _arguments(
 
 def _decision(answer: Sequence[Any], budget: Budget) -> Decision:
     verdict, cap, requests_left, requests_reset_ms, tokens_left, tokens_reset_ms = answer[:6]
-    day_left, day_reset_ms, today, day_since_us, leaked_at_us, wait_ms = answer[6:12]
+    day_left, day_reset_ms, today, day_since_us, leaked_at_us = answer[6:11]
     limit = budget.tokens_per_day
     return Decision(
         Verdict(verdict),
@@ -185,5 +187,6 @@ def _decision(answer: Sequence[Any], budget: Budget) -> Decision:
         today=today,
         day_since_us=day_since_us,
         leaked_at_us=leaked_at_us,
-        wait_ms=wait_ms,
+        request_leaked_at_us=answer[12],
+        wait_ms=answer[11],
     )

@@ -74,7 +74,9 @@ class LocalLimits:
             account.tokens.give_back(unused, share.tokens_per_minute, reservation.leaked_at_us)
         else:
             account.tokens.add(-unused)
-        account.requests.add(-requests_back)
+        account.requests.give_back(
+            requests_back, share.requests_per_minute, reservation.request_leaked_at_us
+        )
         if account.day == reservation.day:
             account.day_tokens = max(0, account.day_tokens - unused)
 
@@ -91,6 +93,7 @@ class LocalLimits:
         self, account: _Account, budget: Budget, verdict: Verdict, cap: int, wait_ms: int
     ) -> Decision:
         requests, tokens = account.requests, account.tokens
+        request_us = requests.empty_in_us(budget.requests_per_minute)
         token_us = tokens.empty_in_us(budget.tokens_per_minute)
         day = None
         if (limit := budget.tokens_per_day) is not None:
@@ -101,7 +104,7 @@ class LocalLimits:
             Quota(
                 budget.requests_per_minute,
                 max(0, requests.left(budget.requests_per_minute)),
-                -(-requests.empty_in_us(budget.requests_per_minute) // 1000),
+                -(-request_us // 1000),
             ),
             Quota(
                 budget.tokens_per_minute,
@@ -112,6 +115,7 @@ class LocalLimits:
             today=account.day,
             day_since_us=0,
             leaked_at_us=tokens.at_us + token_us,
+            request_leaked_at_us=requests.at_us + request_us,
             wait_ms=wait_ms,
         )
 

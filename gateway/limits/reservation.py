@@ -102,10 +102,12 @@ class Decision(NamedTuple):
     requests: Quota
     tokens: Quota
     day: Quota | None
-    # The charge: on which day, since when that day has been counted, when it has leaked out.
+    # The charge: on which day, since when that day has been counted, when its tokens, and its
+    # request, have leaked out.
     today: int
     day_since_us: int
     leaked_at_us: int
+    request_leaked_at_us: int
     wait_ms: int
 
     def headers(self) -> dict[str, str]:
@@ -130,6 +132,7 @@ class Reservation(NamedTuple):
     day: int
     day_since_us: int
     leaked_at_us: int
+    request_leaked_at_us: int
     # Set where the flow Redis was gone: the worker's share that the tokens were taken from.
     local_share: Budget | None
 

@@ -44,6 +44,7 @@ class Settlement(NamedTuple):
     leaked_at_us: int
     ended_at_us: int
     requests_back: int
+    request_leaked_at_us: int
 
 
 @dataclass(slots=True)

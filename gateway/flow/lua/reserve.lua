@@ -14,7 +14,7 @@
 -- Returns {1 reserved | 2 no request left | 3 no token | 4 none today, output tokens a choice,
 --   requests left, ms until all are, tokens left, ms until all are, tokens left today,
 --   ms until tomorrow, today, since when today is counted (us), when these tokens have leaked out
---   (us), ms to wait, 1 where today's count is a guess},
+--   (us), ms to wait, when this request has leaked out (us), 1 where today's count is a guess},
 -- {-1} for a revoked key, {-2, today} where today's use must be asked of the ledger first.
 local UNITS = 60000000
 if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return {-1} end
@@ -87,4 +87,5 @@ return {verdict, cap,
   math.max(0, math.floor((token_limit * UNITS - tokens) / UNITS)),
   math.ceil(tokens / token_limit / 1000),
   math.max(0, day_limit - (day_tokens or 0)), until_tomorrow_ms, today, day_since or 0,
-  now + math.ceil(tokens / token_limit), wait_ms, guessed == '1' and 1 or 0}
+  now + math.ceil(tokens / token_limit), wait_ms, now + math.ceil(requests / request_limit),
+  guessed == '1' and 1 or 0}

@@ -1,14 +1,16 @@
 -- Corrects what requests of one account were charged to what they used. A batch that is sent again
 -- is counted once.
 --
--- Tokens that a reservation did not use go back into today's budget, and into the minute as far as
--- they have not leaked out of the bucket since: an account does not save up old minutes.
+-- Tokens that a reservation did not use go back into today's budget. Into the minute they go, as a
+-- request that is given back, as far as they have not leaked out of the bucket since: an account
+-- does not save up old minutes.
 --
 -- KEYS[1] limits of the account   KEYS[2] the last batch of this worker
 -- ARGV[1] number of the batch   [2] how long that is remembered, ms
--- ARGV[3] requests a minute   [4] tokens a minute, then for each request a text of seven numbers:
+-- ARGV[3] requests a minute   [4] tokens a minute, then for each request a text of eight numbers:
 --   day of its charge, since when that day was counted (us), tokens reserved, tokens used,
---   when the reserved ones have leaked out (us), when it ended (us), requests to give back
+--   when the reserved ones have leaked out (us), when it ended (us), requests to give back, when
+--   the request has leaked out (us)
 -- Returns 1, or 0 when this batch was counted before.
 local UNITS = 60000000
 local last = redis.call('GET', KEYS[2])
@@ -29,13 +31,15 @@ local day_since = tonumber(state[6] or 0)
 for i = 5, #ARGV do
   local numbers = {}
   for number in string.gmatch(ARGV[i], '%d+') do numbers[#numbers + 1] = tonumber(number) end
-  local charged_day, charged_since, reserved, used, leaked_at, ended_at, back = unpack(numbers)
+  local charged_day, charged_since, reserved, used, leaked_at, ended_at = unpack(numbers)
+  local back, request_leaked_at = numbers[7], numbers[8]
   local unused = (reserved - used) * UNITS
   if unused > 0 then
     unused = math.min(unused, math.max(0, leaked_at - now) * token_limit)
   end
   tokens = math.max(0, tokens - unused)
-  requests = math.max(0, requests - back * UNITS)
+  local not_leaked = math.max(0, request_leaked_at - now) * request_limit
+  requests = math.max(0, requests - math.min(back * UNITS, not_leaked))
   if charged_day == day and charged_since == day_since then
     day_tokens = math.max(0, day_tokens - reserved + used)
   elseif charged_day == day and ended_at >= day_since then

@@ -3,8 +3,10 @@
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import redis
 
 from gateway.errors import FlowUnavailable
 from gateway.flow import redis_keys
@@ -76,6 +78,28 @@ async def test_a_killed_redis_fails_every_caller_and_comes_back(
     flow_server.start()
     await until_answering(flow)
     assert flow.available
+
+
+async def test_a_server_that_was_demoted_is_left_for_the_new_primary(
+    connect: Callable[[str], FlowRedis], flow_server: RedisServer, tmp_path: Path
+) -> None:
+    """Its connections stay open: only its refusals tell."""
+    primary = RedisServer.flow(tmp_path / "other")
+    primary.password = flow_server.password
+    with primary, redis.Redis.from_url(flow_server.url) as client:
+        async with TcpProxy(flow_server.port) as proxy:
+            flow = connect(flow_server.url_at(proxy.port))
+            await take(flow)
+            client.replicaof("127.0.0.1", primary.port)
+            try:
+                with pytest.raises(FlowUnavailable, match="READONLY"):
+                    await take(flow)
+                assert not flow.available
+                proxy.lead_new_ones_to(primary.port)
+                await until_answering(flow)
+                assert flow.available
+            finally:
+                client.replicaof("NO", "ONE")
 
 
 async def test_a_stopped_redis_hangs_nobody(flow: FlowRedis, flow_server: RedisServer) -> None:

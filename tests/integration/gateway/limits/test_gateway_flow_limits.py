@@ -252,6 +252,27 @@ async def test_what_is_given_back_leaves_nothing_behind(
         await until_day_tokens(flow_server, ALICE.account_id, 0)
 
 
+async def test_a_request_that_has_leaked_out_is_not_given_back_once_more(
+    make_limits: MakeLimits, flow_server: RedisServer
+) -> None:
+    """Else those that were refused after a long wait would let more than the limit pass."""
+    per_minute = 6_000
+    limited = plan(requests_per_minute=per_minute, tokens_per_day=1_000_000)
+    limits, key = make_limits(), redis_keys.account_limits(ALICE.account_id)
+    async with redis.from_url(flow_server.url, decode_responses=True) as client:
+        long_ago = [await limits.reserve(ALICE, limited, ask()) for _ in range(5)]
+        while time.time() * 1e6 < max(each.request_leaked_at_us for each in long_ago):
+            await asyncio.sleep(0.01)
+        for _ in range(200):  # they leak out in two seconds
+            await limits.reserve(ALICE, limited, ask())
+        before_at, before = [int(n or 0) for n in await client.hmget(key, "at", "requests")]
+        for reservation in long_ago:
+            limits.give_back(reservation)
+        await until_day_tokens(flow_server, ALICE.account_id, 200 * 20)
+        after_at, after = [int(n or 0) for n in await client.hmget(key, "at", "requests")]
+    assert after == max(0, before - (after_at - before_at) * per_minute)
+
+
 async def test_settlements_outlive_a_flow_redis_that_is_gone(
     make_limits: MakeLimits, flow: FlowRedis, flow_server: RedisServer
 ) -> None:
@@ -290,7 +311,7 @@ async def test_a_batch_that_is_sent_again_counts_once(
     reserve = ("k", "60 1000 1000 100 1 100 100", f"{int(time.time() // 86_400)} 0 1")
     answer = await flow.run("reserve", (keys[0], redis_keys.revoked_keys("a")), reserve)
     since, leaked_at = answer[9], answer[10]
-    correction = f"{answer[8]} {since} 200 50 {leaked_at} {since} 0"
+    correction = f"{answer[8]} {since} 200 50 {leaked_at} {since} 0 {answer[12]}"
     for number, counted in ((1, 1), (1, 0), (2, 1), (1, 0), (2, 0)):
         args = (number, 1_000_000, 60, 1_000, correction)
         assert await flow.run("settle", keys, args) == counted

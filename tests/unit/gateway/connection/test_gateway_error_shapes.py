@@ -21,7 +21,7 @@ def test_messages_errors_have_anthropics_shape() -> None:
     body = orjson.loads(error_body(Unavailable("full"), ErrorShape.ANTHROPIC, "req_1"))
     assert body == {
         "type": "error",
-        "error": {"type": "overloaded_error", "message": "full"},
+        "error": {"type": "overloaded_error", "message": "full", "code": "no_capacity"},
         "request_id": "req_1",
     }
 

@@ -21,7 +21,8 @@ class Clock:
 
 def held(decision: Decision, tokens: int) -> Reservation:
     return Reservation(
-        "a", plan(), "m", 0, 0, 1, tokens, (), decision.today, 0, decision.leaked_at_us, BUDGET
+        *("a", plan(), "m", 0, 0, 1, tokens, (), decision.today, 0),
+        *(decision.leaked_at_us, decision.request_leaked_at_us, BUDGET),
     )
 
 
@@ -72,6 +73,19 @@ def test_settlement_refunds_charges_and_gives_back() -> None:
     assert (third.requests.remaining, third.tokens.remaining) == (58, 800)
     limits.settle(held(third, 100), BUDGET, 500, requests_back=0)
     assert limits.reserve("a", BUDGET, Terms(401, 0, 0, 0)).verdict is Verdict.NO_TOKENS
+
+
+def test_a_request_that_has_leaked_out_is_not_given_back_once_more() -> None:
+    """Else five that were refused after a minute would let five more than the limit pass."""
+    clock = Clock()
+    limits = LocalLimits(clock)
+    long_ago = [limits.reserve("a", BUDGET, Terms(0, 0, 0, 0)) for _ in range(5)]
+    clock.now += 60
+    lately = limits.reserve("a", BUDGET, Terms(0, 0, 0, 0))
+    for decision in (*long_ago, lately):
+        limits.settle(held(decision, 0), BUDGET, 0, requests_back=1)
+    passed = [limits.reserve("a", BUDGET, Terms(0, 0, 0, 0)).verdict for _ in range(65)]
+    assert passed.count(Verdict.RESERVED) == 60
 
 
 def test_memory_stays_bounded_and_the_idle_are_forgotten_first(monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -52,7 +52,7 @@ def test_a_share_is_never_nothing() -> None:
 
 def decision(verdict: Verdict, wait_ms: int) -> Decision:
     quota = Quota(100, 0, wait_ms)
-    return Decision(verdict, 1, quota, quota, quota, 20_000, 0, 0, wait_ms)
+    return Decision(verdict, 1, quota, quota, quota, 20_000, 0, 0, 0, wait_ms)
 
 
 @pytest.mark.parametrize(
