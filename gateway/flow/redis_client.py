@@ -47,6 +47,7 @@ class FlowRedis:
         self._wire: RedisWire | None = None
         self._loop = asyncio.get_running_loop()
         self._deadline_s = deadline_s
+        self.deadline_us = round(deadline_s * 1_000_000)
         self._clock = clock
         self._round_trips = REDIS.labels("flow")
         self._shas: dict[str, str] = {}

@@ -34,7 +34,9 @@ from gateway.telemetry.metrics import FLOW_FALLBACKS, TOKENS_RESERVED, TOKENS_SE
 
 _REVOKED = -1
 _DAY_UNKNOWN = -2
-# Once to learn that the day is unknown and once to tell it; once more where midnight comes between.
+_TOO_LATE = -3
+# Once to learn that the day is unknown and once to tell it; once more where midnight comes between
+# or Redis's clock was set forward.
 _TRIES = 3
 
 
@@ -52,6 +54,8 @@ class Limits:
         self._flow = flow
         self._live_workers = live_workers
         self._wall_clock = wall_clock
+        # How far the flow Redis's clock is ahead of ours, at most, by its last answer.
+        self._ahead_us: int | None = None
         self._local = LocalLimits(wall_clock)
         self._settlements = Settlements(flow, uuid.uuid4().hex, clock=clock)
         self._sums = UsageSums(ledger)
@@ -150,12 +154,19 @@ class Limits:
         )
         seed = self._day_use.correction(caller.account_id)
         for _ in range(_TRIES):
-            answer = await self._flow.run("reserve", keys, _arguments(caller, budget, terms, seed))
+            sent_us, until_us = round(self._wall_clock() * 1_000_000), 0
+            if self._ahead_us is not None:
+                until_us = sent_us + self._ahead_us + self._flow.deadline_us
+            args = _arguments(caller, budget, terms, until_us, seed)
+            answer = await self._flow.run("reserve", keys, args)
             if answer[0] == _REVOKED:
                 raise revoked_key()
-            if answer[0] != _DAY_UNKNOWN:
+            if answer[0] == _DAY_UNKNOWN:
+                seed = await self._day_use.ask(caller.account_id, answer[1])
+                continue
+            self._ahead_us = answer[-1 if answer[0] == _TOO_LATE else 13] - sent_us
+            if answer[0] != _TOO_LATE:
                 break
-            seed = await self._day_use.ask(caller.account_id, answer[1])
         else:
             raise FlowUnavailable("reserve.lua does not take today's use")
         if answer[-1]:
@@ -164,11 +175,11 @@ class Limits:
 
 
 def _arguments(
-    caller: Caller, budget: Budget, terms: Terms, seed: DaySeed | None
+    caller: Caller, budget: Budget, terms: Terms, waited_for_until_us: int, seed: DaySeed | None
 ) -> tuple[str, str, str]:
     numbers = (
         f"{budget.requests_per_minute} {budget.tokens_per_minute} {budget.tokens_per_day or 0} "
-        f"{terms.prompt_tokens} {terms.choices} {terms.cap} {terms.cap_min}"
+        f"{terms.prompt_tokens} {terms.choices} {terms.cap} {terms.cap_min} {waited_for_until_us}"
     )
     known = f"{seed.day} {seed.tokens} {seed.known:d}" if seed else ""
     return caller.key_id, numbers, known

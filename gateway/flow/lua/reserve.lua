@@ -8,22 +8,27 @@
 -- KEYS[1] limits of the account   KEYS[2] set of the account's revoked key ids
 -- ARGV[1] key id
 -- ARGV[2] requests a minute, tokens a minute, tokens a day (0: no limit), prompt tokens, choices,
---   output tokens wanted for each choice, the least of them worth having: one text with spaces,
---   since each argument costs the gateway 2 us
+--   output tokens wanted for each choice, the least of them worth having, until when its caller
+--   waits for the answer (us by this server's clock; 0: not known): one text with spaces, since
+--   each argument costs the gateway 2 us
 -- ARGV[3] '' or a day, tokens used on it, and 1 where that is the ledger's word, 0 where a guess
 -- Returns {1 reserved | 2 no request left | 3 no token | 4 none today, output tokens a choice,
 --   requests left, ms until all are, tokens left, ms until all are, tokens left today,
 --   ms until tomorrow, today, since when today is counted (us), when these tokens have leaked out
---   (us), ms to wait, when this request has leaked out (us), 1 where today's count is a guess},
--- {-1} for a revoked key, {-2, today} where today's use must be asked of the ledger first.
+--   (us), ms to wait, when this request has leaked out (us), now (us), 1 where today's count is a
+--   guess}, {-1} for a revoked key, {-2, today} where today's use must be asked of the ledger
+--   first, {-3, now} where nobody waits for the answer any more.
 local UNITS = 60000000
 if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return {-1} end
 local numbers = {}
 for number in string.gmatch(ARGV[2], '%d+') do numbers[#numbers + 1] = tonumber(number) end
 local request_limit, token_limit, day_limit, prompt, choices, cap, cap_min = unpack(numbers)
+local waited_for_until = numbers[8]
 local seed_day, seed_tokens, seed_known = string.match(ARGV[3], '^(%d+) (%d+) (%d)$')
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+-- A server that stood still executes what it was sent meanwhile: nobody would settle this charge.
+if waited_for_until > 0 and now > waited_for_until then return {-3, now} end
 local today = math.floor(time[1] / 86400)
 local until_tomorrow_ms = (86400 - time[1] % 86400) * 1000
 
@@ -88,4 +93,4 @@ return {verdict, cap,
   math.ceil(tokens / token_limit / 1000),
   math.max(0, day_limit - (day_tokens or 0)), until_tomorrow_ms, today, day_since or 0,
   now + math.ceil(tokens / token_limit), wait_ms, now + math.ceil(requests / request_limit),
-  guessed == '1' and 1 or 0}
+  now, guessed == '1' and 1 or 0}

@@ -290,6 +290,45 @@ async def test_settlements_outlive_a_flow_redis_that_is_gone(
     assert await day_tokens(flow_server, ALICE.account_id) == 60
 
 
+async def test_what_redis_executes_when_nobody_waits_any_more_charges_nothing(
+    make_limits: MakeLimits, flow: FlowRedis, flow_server: RedisServer
+) -> None:
+    """It stood still, and the request went on from the worker's own share."""
+    limits, limited = make_limits(flow), plan(tokens_per_day=1_000)
+    limits.settle(await limits.reserve(ALICE, limited, ask()), Usage(10, 10, exact=True))
+    await until_day_tokens(flow_server, ALICE.account_id, 20)
+    flow_server.pause()
+    held = await asyncio.gather(*(limits.reserve(ALICE, limited, ask()) for _ in range(10)))
+    assert all(reservation.local_share for reservation in held)
+    flow_server.resume()
+    for reservation in held:
+        limits.settle(reservation, Usage(1, 1, exact=True))
+    await until_day_tokens(flow_server, ALICE.account_id, 20 + 10 * 2)
+    while not flow.available:
+        await asyncio.sleep(0.02)
+    last = await limits.reserve(ALICE, limited, ask())
+    assert last.local_share is None
+    assert await day_tokens(flow_server, ALICE.account_id) == 20 + 10 * 2 + 20
+
+
+async def test_a_redis_whose_clock_was_set_forward_still_decides(
+    flow: FlowRedis, connect: Callable[[], FlowRedis]
+) -> None:
+    """What this worker knows of that clock is an hour old."""
+    ahead_s = 3600.0
+    limits = Limits(
+        flow,
+        NoUsage(),
+        live_workers=lambda: 1,
+        clock=time.monotonic,
+        wall_clock=lambda: time.time() + ahead_s,
+    )
+    assert (await limits.reserve(ALICE, plan(), ask())).local_share is None
+    ahead_s = 0.0
+    assert (await limits.reserve(ALICE, plan(), ask())).local_share is None
+    await limits.close()
+
+
 async def test_one_busy_accounts_settlements_do_not_pile_up(
     make_limits: MakeLimits, flow_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,7 +347,7 @@ async def test_a_batch_that_is_sent_again_counts_once(
     flow: FlowRedis, flow_server: RedisServer
 ) -> None:
     keys = (redis_keys.account_limits("a"), redis_keys.settled_batch("a", "w"))
-    reserve = ("k", "60 1000 1000 100 1 100 100", f"{int(time.time() // 86_400)} 0 1")
+    reserve = ("k", "60 1000 1000 100 1 100 100 0", f"{int(time.time() // 86_400)} 0 1")
     answer = await flow.run("reserve", (keys[0], redis_keys.revoked_keys("a")), reserve)
     since, leaked_at = answer[9], answer[10]
     correction = f"{answer[8]} {since} 200 50 {leaked_at} {since} 0 {answer[12]}"
