@@ -28,6 +28,9 @@ from serving.scaling.replica_pace import ReplicaPace
 _PERIOD_S = 0.25
 # Older than that, a look says nothing.
 _STALE_S = 3.0
+# Ray asks its policies once a second. One that it asks no more has no model any more: an
+# application that drains before it is deleted keeps its policy for as long as that takes.
+_UNASKED_S_MAX = 10.0
 
 _log = logging.getLogger("ray.serve")
 
@@ -76,7 +79,7 @@ class LineWatch:
 
     def tell(self, wanted: int) -> None:
         """So many replicas are wanted now: gateways tell a model that sleeps from a dead one."""
-        self._kept.wanted = wanted
+        self._kept.wanted, self._kept.told_at = wanted, self._clock()
 
 
 @dataclass(slots=True)
@@ -87,11 +90,12 @@ class _Kept:
     adapters: tuple[str, ...]
     view: LineView = field(default_factory=LineView)
     wanted: int | None = None
+    told_at: float = float("-inf")
     facts: dict[str, Any] | None = None
 
-    def record(self) -> str | None:
-        """The model's record, None as long as nobody has said what is wanted."""
-        if self.wanted is None:
+    def record(self, now: float) -> str | None:
+        """The model's record, None as long as nobody says what is wanted, and from then on."""
+        if self.wanted is None or now - self.told_at > _UNASKED_S_MAX:
             return None
         return model_record_json(
             replicas_wanted=self.wanted,
@@ -112,7 +116,7 @@ def _run(
     while not stop.wait(_PERIOD_S):
         try:
             _look(reader, kept, pace, clock)
-            if record := kept.record():
+            if record := kept.record(clock()):
                 store.write(record)
         except RedisError as error:
             if not is_failing:
