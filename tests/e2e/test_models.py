@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -133,16 +134,20 @@ async def stream(client: httpx.AsyncClient, model: str, tokens: int) -> str:
 
 
 class Load:
-    """Callers who each stream one answer after the other, until `end`."""
+    """Callers who each stream one answer after the other, for as long as the block lasts."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
         self.served: list[str] = []
-        self._is_over = asyncio.Event()
-        self._callers = [asyncio.create_task(self._keep_asking(client)) for _ in range(CALLERS)]
+        self._is_over = False
 
-    async def _keep_asking(self, client: httpx.AsyncClient) -> None:
-        while not self._is_over.is_set():
-            self.served.append(await stream(client, "chat", 12))
+    async def __aenter__(self) -> Self:
+        self._callers = [asyncio.create_task(self._keep_asking()) for _ in range(CALLERS)]
+        return self
+
+    async def _keep_asking(self) -> None:
+        while not self._is_over:
+            self.served.append(await stream(self._client, "chat", 12))
 
     async def until_served(self, more: int) -> None:
         """So many more whole answers; fails with the first caller that fails."""
@@ -153,9 +158,13 @@ class Load:
                     caller.result()
             await asyncio.sleep(0.05)
 
-    async def end(self) -> None:
-        self._is_over.set()
-        await asyncio.gather(*self._callers)
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """All end what they have begun, and none of it may have failed."""
+        self._is_over = True
+        if kind is not None:
+            for caller in self._callers:
+                caller.cancel()
+        await asyncio.gather(*self._callers, return_exceptions=kind is not None)
 
 
 async def test_a_model_that_cannot_start_stops_no_other(
@@ -185,35 +194,42 @@ async def test_a_new_version_takes_over_under_load_and_nobody_notices(
 ) -> None:
     old = versions.replica("old")
     old_processes = versions.processes_of(old)
-    load = Load(client)
-    await load.until_served(2 * CALLERS)
+    async with Load(client) as load:
+        await load.until_served(2 * CALLERS)
+        versions.serve(old=versions.weights, new=versions.weights)
+        await versions.until_states(client, old="running", new="running")
+        new = versions.replica("new")
+        await load.until_served(2 * CALLERS)
+        assert set(load.served) == {"old"}, "nobody has said that anybody is to get the new one"
+        assert versions.replica("old").replica_id == old.replica_id, "it was not started anew"
 
-    versions.serve(old=versions.weights, new=versions.weights)
-    await versions.until_states(client, old="running", new="running")
-    new = versions.replica("new")
-    await load.until_served(2 * CALLERS)
-    assert set(load.served) == {"old"}, "nobody has said that anybody is to get the new one"
-    assert versions.replica("old").replica_id == old.replica_id, "it was not started anew"
+        versions.route(old=0, new=1)
+        while "new" not in load.served:
+            await load.until_served(1)
+        await load.until_served(2 * CALLERS)
+        moved = load.served.index("new")
+        assert "old" not in load.served[moved + CALLERS :], "those under way end where they began"
 
-    versions.route(old=0, new=1)
-    while "new" not in load.served:
-        await load.until_served(1)
-    await load.until_served(2 * CALLERS)
-    moved = load.served.index("new")
-    assert "old" not in load.served[moved + CALLERS :], "those under way end where they began"
-
-    longest = asyncio.create_task(stream(client, "old", LONG_TOKENS))
-    while versions.replica("old").engine.running == 0:
-        await asyncio.sleep(0.1)
-    versions.serve(new=versions.weights)
-    await versions.until_told("old goes when it has ended what it has")
-    assert not longest.done(), "it was to outlast the change"
-    assert await longest == "old"
-    await versions.until_told("old is gone")
-    assert not [process for process in old_processes if process.is_running()]
-
-    await load.until_served(2 * CALLERS)
-    await load.end()
+        longest = asyncio.create_task(stream(client, "old", LONG_TOKENS))
+        while versions.replica("old").engine.running == 0:
+            await asyncio.sleep(0.1)
+        versions.serve(new=versions.weights)
+        await versions.until_told("old goes when it has ended what it has")
+        assert not longest.done(), "it was to outlast the change"
+        assert await longest == "old"
+        await versions.until_told("old is gone")
+        while any(is_alive(process) for process in old_processes):
+            await asyncio.sleep(0.1)
+        await load.until_served(2 * CALLERS)
     assert load.served[-1] == "new"
     assert versions.replica("new").replica_id == new.replica_id
     await versions.until_states(client, old="dead", new="running")
+    print(f"{len(load.served)} streams, none refused and none cut")
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it still holds memory: what nobody has waited for yet does not."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

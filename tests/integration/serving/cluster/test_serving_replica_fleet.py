@@ -8,7 +8,7 @@ import pytest
 from tests.redis_server import RedisServer
 from tests.tiny_serving import TinyServing
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(240)]
 
 OLD = {"model": "first", "replica_slots": 4}
 
@@ -74,6 +74,7 @@ async def test_another_number_of_replicas_leaves_those_alone_that_run(
 ) -> None:
     (before,) = await serving.until_replicas(("first", 4))
     serving.write({"a": {**OLD, "replicas": 2}})
+    await serving.until_told("a is as the file says", times=3)
     both = await serving.until_replicas(("first", 4), ("first", 4))
     assert before in both
     serving.write({"a": OLD})
