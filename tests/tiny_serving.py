@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ _STOP_S_MAX = 30.0
 
 @dataclass(frozen=True)
 class TinyReplica:
-    """One that answers."""
+    """One that answers; one that drains does so too, and takes nothing new."""
 
     port: int
     pid: int
     model: str
     slots: int
+    drains: bool = field(compare=False)
 
 
 class TinyServing:
@@ -116,6 +118,18 @@ class TinyServing:
             assert self._process.poll() is None, self._text()
             await asyncio.sleep(0.1)
 
+    async def until_serves(self, model: str, slots: int) -> None:
+        """Until such a replica takes requests; fails where meanwhile none of the others does."""
+        while True:
+            found = await asyncio.to_thread(self.replicas)
+            if all(each.drains for each in found):  # one may have come while others were asked
+                found = await asyncio.to_thread(self.replicas)
+            serving = [(each.model, each.slots) for each in found if not each.drains]
+            assert serving, "nobody takes requests"
+            if (model, slots) in serving:
+                return
+            await asyncio.sleep(0.1)
+
     async def stream(self, replica: TinyReplica) -> asyncio.Task[str]:
         """An answer that has begun, to its end."""
         reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
@@ -149,7 +163,8 @@ def _ask(port: int) -> dict[str, Any] | None:
     try:
         connection.request("GET", "/")
         who: dict[str, Any] = json.loads(connection.getresponse().read())["who"]
-        return who
+        connection.request("GET", "/-/healthz")
+        return {**who, "drains": connection.getresponse().status != HTTPStatus.OK}
     except (OSError, ValueError, KeyError, http.client.HTTPException):
         return None
     finally:

@@ -58,8 +58,8 @@ async def test_a_model_that_changes_is_served_anew_before_the_old_one_goes(
     (before,) = await serving.until_replicas(("first", 4))
     stream = await serving.stream(before)
     serving.write({"a": {**OLD, "replica_slots": 5}})
-    both = await serving.until_replicas(("first", 4), ("first", 5))
-    assert before in both, "nobody is without a replica"
+    await serving.until_serves("first", 5)
+    assert before in await serving.until_replicas(("first", 4), ("first", 5)), "it streams"
     serving.let_go()
     assert (await stream).endswith("whole\n\r\n0\r\n\r\n")
     await serving.until_told("a is as the file says")
