@@ -6,6 +6,7 @@ Each model is an application of its own: what happens to one stops no other.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,10 +237,9 @@ def _replica_counts(
     """Of each model the replicas that run, and all but those that stop."""
     counts = {}
     for name in models:
-        if (app := applications.get(application_name(name))) is None:
-            continue
-        (deployment,) = app.deployments.values()
-        states = {str(state): int(count) for state, count in deployment.replica_states.items()}
-        kept = sum(states.values()) - states.get("STOPPING", 0)
-        counts[name] = (states.get("RUNNING", 0), kept)
+        if app := applications.get(application_name(name)):
+            states: Counter[str] = Counter()
+            for deployment in app.deployments.values():
+                states.update({str(state): n for state, n in deployment.replica_states.items()})
+            counts[name] = (states["RUNNING"], states.total() - states["STOPPING"])
     return counts
