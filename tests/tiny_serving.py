@@ -148,6 +148,14 @@ class TinyServing:
         path = self._folder / "home" / "let-go"
         path.touch() if go else path.unlink(missing_ok=True)
 
+    def kill_controller(self) -> None:
+        """Ray Serve's, which Ray starts again."""
+        for process in psutil.Process(self._process.pid).children(recursive=True):
+            if process.cmdline()[:1] == ["ray::ServeController"]:
+                process.kill()
+                return
+        raise AssertionError("there is no controller")
+
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:

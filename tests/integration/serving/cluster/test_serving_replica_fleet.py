@@ -91,6 +91,18 @@ async def test_what_cannot_start_leaves_what_runs_as_it_was(serving: TinyServing
     assert await serving.until_replicas(("first", 4)) == before
 
 
+async def test_a_change_that_comes_while_the_controller_is_gone_is_made_when_it_is_back(
+    serving: TinyServing,
+) -> None:
+    (before,) = await serving.until_replicas(("first", 4))
+    serving.kill_controller()
+    serving.write({"a": OLD, "c": {"model": "third"}})
+    assert before in await serving.until_replicas(("first", 4), ("third", 0))
+    serving.write({"a": OLD})
+    await serving.until_told("c is gone")
+    assert await serving.until_replicas(("first", 4)) == [before]
+
+
 async def test_a_file_with_a_mistake_or_none_changes_nothing(serving: TinyServing) -> None:
     before = await serving.until_replicas(("first", 4))
     serving.models_file.write_text("a:\n  model: first\n  slots: 4\n")
