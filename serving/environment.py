@@ -31,6 +31,8 @@ def run_environment(
         RUN_MARK: str(run_folder),
         **_closed_sockets(certificates, token),
         **node_environment(settings, models),
+        # Ray would start as many idle workers as it has CPUs, which here are but a number.
+        "RAY_prestart_worker_first_driver": "0",
         # Compiled code outlives the run: 110 s the first time, a fraction of it afterwards.
         "VLLM_CACHE_ROOT": str(home / "cache" / "vllm"),
         "TORCHINDUCTOR_CACHE_DIR": str(home / "cache" / "inductor"),

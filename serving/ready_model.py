@@ -19,17 +19,25 @@ def usable_models(
 
     The latter are told. Raises ModelUnusable where there are no others.
     """
+    usable, errors = look_over(models)
+    if not usable:
+        raise next(iter(errors.values()))
+    for name, reason in errors.items():
+        phases.done(f"{name} does not start: {reason}")
+    return usable, list(errors)
+
+
+def look_over(
+    models: Sequence[ServingSettings],
+) -> tuple[list[ServingSettings], dict[str, ModelUnusable]]:
+    """Those that can be served, with the folders that the engine reads; why others cannot."""
     usable, errors = [], {}
     for each in models:
         try:
             usable.append(with_engine_folder(each))
         except ModelUnusable as error:
             errors[each.served_name] = error
-    if not usable:
-        raise next(iter(errors.values()))
-    for name, reason in errors.items():
-        phases.done(f"{name} does not start: {reason}")
-    return usable, list(errors)
+    return usable, errors
 
 
 def with_engine_folder(settings: ServingSettings) -> ServingSettings:

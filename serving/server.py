@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from serving import processes
-from serving.cluster import replica_fleet
 from serving.cluster.ray_host import start_ray, stop_ray
 from serving.cluster.replica_calls import drain_replicas, replica_addresses
+from serving.cluster.replica_fleet import ReplicaFleet
 from serving.errors import HostFailed, ServingError
 from serving.flow.model_store import note_models
-from serving.models.models_file import read_models
+from serving.models.models_file import ModelsFile
 from serving.phases import OnPhase, Phases
 from serving.ready_model import usable_models
 from serving.settings import ServingSettings
@@ -37,7 +37,8 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     or Ray is lost.
     """
     phases = Phases(on_phase)
-    models, unusable = usable_models(read_models(settings), phases)
+    file = ModelsFile(settings)
+    models, unusable = usable_models(file.read(), phases)
     home = settings.home.expanduser()
     if ended := processes.end_leftovers(home):
         phases.done(f"ended {ended} processes that an earlier run left behind")
@@ -46,10 +47,11 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
             try:
                 with _ray_failures():
                     start_ray(settings, models, folder, phases)
-                    started = replica_fleet.deploy(models, folder, phases)
+                    fleet = ReplicaFleet(settings, folder, phases)
+                    fleet.start(models)
                     # Clients are to learn that these have no replica, not that there are none.
                     note_models(settings.flow_url.get_secret_value(), unusable)
-                    replica_fleet.watch(started, phases)
+                    fleet.watch(file)
             finally:
                 _stop(settings, phases)
     except StopRequested:

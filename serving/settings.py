@@ -41,8 +41,8 @@ class ServingSettings(BaseSettings):
 
     models_file: Path | None = Field(
         default=None,
-        description="YAML file of several models, each with settings of its own; then MODEL and "
-        "MODEL_NAME are not used.",
+        description="YAML file of several models, each with settings of its own, followed as it "
+        "changes; then MODEL and MODEL_NAME are not used.",
     )
     model: str = Field(
         default="",

@@ -34,7 +34,9 @@ def main(folder: Path) -> None:
     ray.init(address="local", num_cpus=2, include_dashboard=False, _temp_dir=str(folder / "ray"))
     serve.start(http_options=HTTPOptions(location="NoServer"))
     model = serve.deployment(Model, **options)
-    serve.run(model.bind(str(folder)), name=application_name(settings), route_prefix=None)
+    serve.run(
+        model.bind(str(folder)), name=application_name(settings.served_name), route_prefix=None
+    )
     print("up", flush=True)
     sys.stdin.read()
     serve.shutdown()

@@ -140,9 +140,9 @@ class RunningFloodgate:
         key: str = answer.json()["api_key"]
         return key
 
-    def replicas(self) -> list[Replica]:
+    def replicas(self, model: str = MODEL) -> list[Replica]:
         """The replicas as they publish themselves."""
-        return published_replicas(self.state["flow_url"])
+        return published_replicas(self.state["flow_url"], model)
 
     def engine_get(self, path: str, replica: Replica | None = None) -> httpx.Response:
         """Asks a replica directly, with the secret; the first one where none is named."""
@@ -171,11 +171,11 @@ class RunningFloodgate:
             await asyncio.sleep(0.05)
 
 
-def published_replicas(flow_url: str) -> list[Replica]:
-    """The replicas of the default model as they publish themselves there."""
+def published_replicas(flow_url: str, model: str = MODEL) -> list[Replica]:
+    """The replicas of a model as they publish themselves there."""
     with redis.Redis.from_url(flow_url, decode_responses=True) as client:
-        names = client.zrange(redis_keys.replica_index(MODEL), 0, -1)
-        texts = [client.get(redis_keys.replica_record_prefix(MODEL) + name) for name in names]
+        names = client.zrange(redis_keys.replica_index(model), 0, -1)
+        texts = [client.get(redis_keys.replica_record_prefix(model) + name) for name in names]
     return [found for text in texts if text and (found := parse_record(text))]
 
 

@@ -47,7 +47,7 @@ def cluster_config(
         "logging_config": {"log_level": "WARNING", "enable_access_log": False},
         "applications": [
             {
-                "name": application_name(each),
+                "name": application_name(each.served_name),
                 # Each replica has a port of its own, on which every path is the model's.
                 "route_prefix": None,
                 "import_path": "serving.cluster.application:build",

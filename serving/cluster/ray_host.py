@@ -9,9 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from serving.engine.engine_config import replica_cpus
 from serving.environment import run_environment
-from serving.hardware.core_claim import usable_cores
 from serving.phases import Phases
 from serving.settings import ServingSettings
 from serving.stop_signals import take_signals
@@ -19,6 +17,9 @@ from serving.tls import make_certificates
 
 # The object store carries no tokens here; this is the least that Ray takes.
 _OBJECT_STORE_BYTES = 80 * 2**20
+# What Ray deals out when it places replicas. It limits nobody, so there is enough for whatever
+# models come later, with replicas that drain while others start.
+_CPUS_OF_RAY = 10_000
 # A stop must fit in 10 s: draining is set apart, then Serve, Ray and what is left.
 _SERVE_STOP_S_MAX = 4.0
 _RAY_STOP_S_MAX = 3.0
@@ -45,7 +46,7 @@ def start_ray(
     phases.done("imported Ray")
     ray.init(
         address="local",
-        num_cpus=_cpus_of_ray(models),
+        num_cpus=_CPUS_OF_RAY,
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
         log_to_driver=True,
@@ -63,15 +64,6 @@ def start_ray(
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )
     phases.done("started Ray Serve")
-
-
-def _cpus_of_ray(models: Sequence[ServingSettings]) -> int:
-    """What Ray deals out when it places replicas; it limits nobody.
-
-    Each replica may be there twice: one that drains keeps its share while another starts.
-    """
-    cores = len(usable_cores())
-    return 1 + sum(2 * each.most_replicas * replica_cpus(each, cores) for each in models)
 
 
 def stop_ray(phases: Phases) -> None:

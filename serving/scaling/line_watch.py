@@ -29,6 +29,9 @@ _PERIOD_S = 0.25
 _STALE_S = 3.0
 # Ray's controller is asked about starts that do not end so often: it makes up a report of all.
 _STATUS_PERIOD_S = 1.0
+# Ray asks its policies once a second. One that it asks no more has no model any more: an
+# application that drains before it is deleted keeps its policy for as long as that takes.
+_UNASKED_S_MAX = 10.0
 
 _log = logging.getLogger("ray.serve")
 
@@ -73,6 +76,7 @@ class LineWatch:
         self._pace = ReplicaPace()
         self._view = LineView()
         self._wanted: int | None = None
+        self._told_at = float("-inf")
         self._facts: dict[str, Any] | None = None
         self._ask_failure: StartFailure | None = None
         self._asked_at = float("-inf")
@@ -92,7 +96,7 @@ class LineWatch:
 
         With `start_failure`, none of them runs: it is asked now and then, for `failure`.
         """
-        self._wanted = wanted
+        self._wanted, self._told_at = wanted, self._clock()
         self._ask_failure = start_failure
 
     def stop(self) -> None:
@@ -143,8 +147,8 @@ class LineWatch:
             self.failure = failure
 
     def _write(self) -> None:
-        if self._wanted is None:
-            return  # nobody has asked for a decision yet
+        if self._wanted is None or self._clock() - self._told_at > _UNASKED_S_MAX:
+            return  # nobody has asked for a decision yet, or any more
         record = model_record_json(
             replicas_wanted=self._wanted,
             replicas_max=self._replicas_max,

@@ -133,3 +133,23 @@ def test_the_policy_tells_what_is_wanted_and_what_the_model_is_like_while_it_sle
     assert flow.zscore("fg:models", "m") is not None
     held.clear()
     until(lambda: not flow.exists("fg:model:{m}"))
+
+
+def test_a_policy_that_is_asked_no_more_tells_nobody_that_replicas_are_wanted(
+    flow: "Redis",
+) -> None:
+    """Ray keeps it until the last replica of a deleted model has drained."""
+    now = [100.0]
+    watch = LineWatch("m", replicas_max=4, clock=lambda: now[0])
+    watch.tell(1)
+    until(lambda: flow.exists("fg:model:{m}"))
+    now[0] += 60
+    until(lambda: watch.view)  # a round that began later
+    flow.delete("fg:model:{m}")
+    now[0] += 1
+    until(lambda: watch.view and watch.view.read_at == now[0])
+    now[0] += 1
+    until(lambda: watch.view and watch.view.read_at == now[0])
+    assert not flow.exists("fg:model:{m}")
+    watch.tell(1)
+    until(lambda: flow.exists("fg:model:{m}"))

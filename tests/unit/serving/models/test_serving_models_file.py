@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import SettingsConflict
-from serving.models.models_file import read_models
+from serving.models.models_file import ModelsFile, read_models
 from serving.settings import ServingSettings
 
 
@@ -45,16 +45,19 @@ def test_each_model_has_its_own_and_the_rest_of_all(
     [
         ("", "there must be models"),
         ("[a]", "there must be models"),
-        ("a: {", "expected"),
-        ("a: /models/a", "`model` must name"),
-        ("a: {replicas: 1}", "`model` must name"),
-        ("a: {model: x, flow_url: redis://elsewhere}", "flow_url cannot be set for one model"),
-        ("a: {model: x, replica: 1}", "replica cannot be set"),
-        ("a: {model: x, replicas: many}", "'a': replicas:"),
-        ("a: {model: x, replicas: 5, replicas_max: 2}", "in this order: 5, 5, 2"),
+        ("# none\na: {", "yaml:2: expected"),
+        ("a: {model: x}\nb: /models/b", "yaml:2: 'b': `model` must name"),
+        ("a: {replicas: 1}", "yaml:1: 'a': `model` must name"),
+        ("a:\n  model: x\n  flow_url: redis://x", "yaml:3: 'a': flow_url cannot be set"),
+        ("a: {model: x, replica: 1}", "yaml:1: 'a': replica cannot be set"),
+        ("a:\n  model: x\n  replicas: many", "yaml:3: 'a': replicas:"),
+        ("a:\n  model: x\n  engine_args:\n    - b", "yaml:3: 'a': engine_args:"),
+        ("\na: {model: x, replicas: 5, replicas_max: 2}", "yaml:2: 'a': .*in this order: 5, 5, 2"),
+        ("a: {model: x}\nb: {model: x}\na: {model: y}", "yaml:3: 'a' stands here a second time"),
+        ("a:\n  model: !!python/name:os.system ''", "yaml:2: could not determine a constructor"),
     ],
 )
-def test_a_mistake_is_told_with_its_model(
+def test_a_mistake_is_told_with_its_line_and_its_model(
     settings: ServingSettings, tmp_path: Path, text: str, words: str
 ) -> None:
     with pytest.raises(SettingsConflict, match=words):
@@ -64,3 +67,49 @@ def test_a_mistake_is_told_with_its_model(
 def test_a_file_that_is_not_there(settings: ServingSettings, tmp_path: Path) -> None:
     with pytest.raises(SettingsConflict, match="No such file"):
         read_models(settings.model_copy(update={"models_file": tmp_path / "none.yaml"}))
+
+
+def _names(models: tuple[ServingSettings, ...] | None) -> list[str] | None:
+    return None if models is None else [each.served_name for each in models]
+
+
+def test_a_file_is_read_again_only_when_it_was_written(
+    settings: ServingSettings, tmp_path: Path
+) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("a: {model: x}")
+    file = ModelsFile(settings.model_copy(update={"models_file": path}))
+    assert _names(file.read()) == ["a"]
+    assert file.read_change() is None
+    path.write_text("a: {model: x}\nb: {model: y}")
+    assert _names(file.read_change()) == ["a", "b"]
+    assert file.read_change() is None
+    other = tmp_path / "other.yaml"
+    other.write_text("a: {model: x}\nc: {model: y}")
+    other.rename(path)
+    assert _names(file.read_change()) == ["a", "c"]
+
+
+def test_a_mistake_is_told_once_and_so_is_a_file_that_is_gone(
+    settings: ServingSettings, tmp_path: Path
+) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("a: {model: x}")
+    file = ModelsFile(settings.model_copy(update={"models_file": path}))
+    file.read()
+    path.write_text("a: {")
+    with pytest.raises(SettingsConflict):
+        file.read_change()
+    assert file.read_change() is None
+    path.unlink()
+    with pytest.raises(SettingsConflict, match="No such file"):
+        file.read_change()
+    assert file.read_change() is None
+    path.write_text("a: {model: x}")
+    assert _names(file.read_change()) == ["a"]
+
+
+def test_without_a_file_nothing_ever_changes(settings: ServingSettings) -> None:
+    file = ModelsFile(settings)
+    assert file.read() == (settings,)
+    assert file.read_change() is None
