@@ -48,11 +48,17 @@ class TcpProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        target_port = self._target_port
         try:
-            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", target_port)
         except OSError:
             writer.transport.abort()
+            self._writers.discard(writer)
             return
+        self._writers.add(to_writer)
+        if target_port != self._target_port:  # it moved meanwhile
+            to_writer.transport.abort()
         self._callers.add(writer)
         for source, sink in ((reader, to_writer), (to_reader, writer)):
             task = asyncio.create_task(self._pass_on(source, sink, writer, to_writer))
@@ -62,7 +68,6 @@ class TcpProxy:
     async def _pass_on(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *both: asyncio.StreamWriter
     ) -> None:
-        self._writers.update(both)
         with contextlib.suppress(OSError):
             while piece := await source.read(_PIECE_BYTES):
                 if self.delay_s:

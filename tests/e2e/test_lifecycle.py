@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from deploy.launcher import marked_processes
-from tests.gateway_process import free_port
+from tests.free_ports import free_port
 from tests.running_floodgate import RunningFloodgate
 from tests.running_floodgate import floodgate as floodgate_command
 
