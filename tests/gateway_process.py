@@ -109,7 +109,7 @@ class GatewayProcess:
 
     async def metric(self, pattern: str) -> float:
         """The sum over the samples whose line matches; 0 when there is none."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=30) as client:
             text = (await client.get(self.url + "/metrics")).text
         lines = [line for line in text.splitlines() if re.match(pattern, line)]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
