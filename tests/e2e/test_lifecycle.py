@@ -1,5 +1,6 @@
 """`floodgate up` and `down` from start to end, and after the worst that can happen to them."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -39,11 +40,11 @@ def listening_sockets() -> dict[str, int]:
 
 def ports_of(processes: list[psutil.Process]) -> dict[str, int]:
     listening = listening_sockets()
-    held = {
-        str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]")
-        for process in processes
-        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir()
-    }
+    held = set()
+    for process in processes:
+        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
+                held.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
     return {inode: port for inode, port in listening.items() if inode in held}
 
 
