@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from collections.abc import Sequence
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -20,7 +21,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from gateway.connection.draining import REPLACED_SIGNAL
 from gateway.engines.routing import Routing
-from gateway.errors import GatewayError
+from gateway.errors import FileUnusable, GatewayError
 from gateway.limits.plans import Plans
 from gateway.settings import GatewaySettings
 
@@ -54,10 +55,19 @@ class WorkerFailed(GatewayError):
 
 
 class _Supervisor(Multiprocess):
-    """uvicorn's, which would wait for one predecessor's last answer before it replaces the next."""
+    """uvicorn's, which would wait for one predecessor's last answer before it replaces the next.
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+    Keeps `files`, which go to each new worker, as they were when they were last good.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        sockets: list[socket.socket],
+        files: Sequence[Plans | Routing],
+    ) -> None:
         super().__init__(config, sockets)
+        self._files = files
         self._predecessors: list[Process] = []
 
     def restart_all(self) -> None:
@@ -76,6 +86,9 @@ class _Supervisor(Multiprocess):
             self._predecessors.append(old)
 
     def keep_subprocess_alive(self) -> None:
+        for file in self._files:
+            with contextlib.suppress(FileUnusable):  # the workers tell
+                file.renew()
         self._predecessors = [p for p in self._predecessors if p.process.is_alive()]
         super().keep_subprocess_alive()
 
@@ -95,14 +108,13 @@ def run(settings: GatewaySettings) -> None:
         PortTaken: something else listens on the port, or it may not be opened.
         WorkerFailed: a worker could not start; its log says why.
     """
-    Plans(settings.plans_file)
-    Routing(settings.routes_file)
+    plans, routing = Plans(settings.plans_file), Routing(settings.routes_file)
     listener = _listen(settings.host, settings.port)
     # prometheus_client reads this when the workers import it.
     metrics_folder = tempfile.mkdtemp(prefix="floodgate-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder
     config = uvicorn.Config(
-        functools.partial(_worker_app, settings, os.getpid()),
+        functools.partial(_worker_app, settings, plans, routing, os.getpid()),
         factory=True,
         workers=settings.workers,
         loop="uvloop",
@@ -121,7 +133,7 @@ def run(settings: GatewaySettings) -> None:
         timeout_graceful_shutdown=settings.gateway_drain_s_max,
         timeout_worker_healthcheck=_STUCK_S_MAX,
     )
-    supervisor = _Supervisor(config, sockets=[listener])
+    supervisor = _Supervisor(config, sockets=[listener], files=(plans, routing))
     try:
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
@@ -148,7 +160,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _worker_app(settings: GatewaySettings, supervisor_pid: int) -> object:
+def _worker_app(
+    settings: GatewaySettings, plans: Plans, routing: Routing, supervisor_pid: int
+) -> object:
     """Called by uvicorn in each worker process."""
     from gateway.app import create_app
     from gateway.connection.bounded_protocol import BoundedProtocol, ConnectionBounds
@@ -162,7 +176,10 @@ def _worker_app(settings: GatewaySettings, supervisor_pid: int) -> object:
         body_time_s_max=settings.body_time_s_max,
         write_stall_s_max=settings.write_stall_s_max,
     )
-    return create_app(settings)
+    # They may have changed since the supervisor looked.
+    plans.refresh()
+    routing.refresh()
+    return create_app(settings, plans, routing)
 
 
 def _die_with(supervisor_pid: int) -> None:

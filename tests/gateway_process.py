@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from typing import Self
 
 import httpx
 import psutil
+
+from tests.free_ports import free_port
 
 _START_S_MAX = 60.0
 _STOP_S_MAX = 15.0
@@ -108,7 +109,7 @@ class GatewayProcess:
 
     async def metric(self, pattern: str) -> float:
         """The sum over the samples whose line matches; 0 when there is none."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=30) as client:
             text = (await client.get(self.url + "/metrics")).text
         lines = [line for line in text.splitlines() if re.match(pattern, line)]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
@@ -128,10 +129,3 @@ class GatewayProcess:
         trace: TracebackType | None,
     ) -> None:
         await asyncio.to_thread(self.stop)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -3,7 +3,6 @@
 import asyncio
 import email
 import email.policy
-import socket
 import threading
 from email.message import EmailMessage
 from types import TracebackType
@@ -11,6 +10,8 @@ from typing import Any, Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.free_ports import free_port
 
 _STOP_S_MAX = 10.0
 
@@ -44,7 +45,7 @@ class MailServer:
     def start(self) -> None:
         self._controller = Controller(self, hostname="127.0.0.1", port=self._port, ready_timeout=30)
         if self._port == 0:
-            self._controller.port = self._port = _free_port()
+            self._controller.port = self._port = free_port()
         self._controller.start()
 
     def stop(self) -> None:
@@ -99,10 +100,3 @@ async def _sessions_ended() -> None:
     while [task for task in asyncio.all_tasks() if task is not current]:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.01)  # transports close one turn later
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

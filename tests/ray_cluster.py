@@ -14,7 +14,7 @@ from typing import Self
 
 import psutil
 
-from tests.gateway_process import free_port
+from tests.free_ports import free_port
 from tests.running_floodgate import floodgate
 
 _START_S_MAX = 120.0

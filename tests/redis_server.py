@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Self
 
 import redis
 
+from tests.free_ports import free_port
 from waitlist.upkeep.ledger_tail import repair_tail
 
 # A start takes about 20 ms on an idle machine; loading a long AOF on a busy one takes seconds.
@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class RedisServer:
-    """One redis-server on a free loopback port, with a password of its own.
+    """One redis-server on a loopback port of its own, with a password of its own.
 
     The port, the password and the data folder stay the same over restarts, so a client that was
     connected before can recover.
@@ -80,7 +80,7 @@ class RedisServer:
         repair_tail(self.folder)
         tries = 1 if self.port else _PORT_TRIES_MAX
         for _ in range(tries):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             self._process = self._spawn(port)
             if self._answers(port):
                 self.port = port
@@ -178,13 +178,6 @@ class RedisServer:
                     return True
         self.stop()
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _die_with_parent() -> Callable[[], None]:

@@ -21,7 +21,7 @@ import redis
 from deploy.launcher import marked_processes
 from gateway.engines.replica_record import Replica, parse_record
 from gateway.flow import redis_keys
-from tests.gateway_process import free_port
+from tests.free_ports import free_port
 
 MODEL = "smollm2-135m-instruct"
 # What the shared Floodgate's engine computes at once: small, so that tests can queue and chunk.

@@ -54,14 +54,18 @@ class TcpProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        target_port = self._target_port
         try:
-            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", target_port)
         except OSError:
             writer.transport.abort()
+            self._writers.discard(writer)
             return
+        self._writers.add(to_writer)
+        if target_port != self._target_port:  # it moved meanwhile
+            to_writer.transport.abort()
         self._callers.add(writer)
-        # Before their tasks begin: also a connection that has only just come is broken at the end.
-        self._writers.update((writer, to_writer))
         for source, sink in ((reader, to_writer), (to_reader, writer)):
             task = asyncio.create_task(self._pass_on(source, sink, writer, to_writer))
             self._tasks.add(task)

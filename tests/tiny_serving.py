@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from tests.gateway_process import free_port
+from tests.free_ports import free_port
 
 _STOP_S_MAX = 30.0
 

@@ -54,7 +54,7 @@ from gateway.telemetry.collector import tame_garbage_collector
 from gateway.waiting import LineEntrance
 
 
-def create_app(settings: GatewaySettings) -> ASGIApp:
+def create_app(settings: GatewaySettings, plans: Plans, routing: Routing) -> ASGIApp:
     """One worker's application. Clients connect in its lifespan, inside the worker's loop."""
     app = FastAPI(
         title="Floodgate",
@@ -62,7 +62,7 @@ def create_app(settings: GatewaySettings) -> ASGIApp:
         version=version("floodgate"),
         docs_url=None,
         redoc_url=None,
-        lifespan=lambda app: _lifespan(app, settings, engine_endpoints),
+        lifespan=lambda app: _lifespan(app, settings, plans, routing, engine_endpoints),
     )
     # Filled in the lifespan, once there is a loop to connect clients in.
     engine_endpoints: dict[str, ASGIApp] = {}
@@ -82,7 +82,11 @@ def create_app(settings: GatewaySettings) -> ASGIApp:
 
 @contextlib.asynccontextmanager
 async def _lifespan(
-    app: FastAPI, settings: GatewaySettings, engine_endpoints: dict[str, ASGIApp]
+    app: FastAPI,
+    settings: GatewaySettings,
+    plans: Plans,
+    routing: Routing,
+    engine_endpoints: dict[str, ASGIApp],
 ) -> AsyncIterator[None]:
     clock = time.monotonic
     async with contextlib.AsyncExitStack() as stack:
@@ -121,7 +125,17 @@ async def _lifespan(
             wall_clock=time.time,
         )
         stack.push_async_callback(limits.close)
-        gate = _gate(settings, authenticator, limits, capacity, admission, upstream, readiness)
+        gate = _gate(
+            settings,
+            plans,
+            routing,
+            authenticator,
+            limits,
+            capacity,
+            admission,
+            upstream,
+            readiness,
+        )
         engine_endpoints.update((e.path, EngineEndpoint(e, gate)) for e in ENDPOINTS)
         _mount(app, settings, gate, capacity, readiness, engine_endpoints)
         app.include_router(ledger.routes(lambda: _replicas_max(capacity.view)))
@@ -150,6 +164,8 @@ async def _lifespan(
 
 def _gate(
     settings: GatewaySettings,
+    plans: Plans,
+    routing: Routing,
     authenticator: Authenticator,
     limits: Limits,
     capacity: Capacity,
@@ -160,8 +176,8 @@ def _gate(
     """What the endpoints pass through."""
     return Gate(
         authenticator=authenticator,
-        plans=Plans(settings.plans_file),
-        routing=Routing(settings.routes_file),
+        plans=plans,
+        routing=routing,
         counter=TokenCounter(lambda model: tokenizer_folder(settings, capacity, model)),
         limits=limits,
         capacity=capacity,

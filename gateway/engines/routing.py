@@ -82,6 +82,15 @@ class Routing:
         if self._file is not None:
             self._file.refresh()
 
+    def renew(self) -> None:
+        """Reads the file again if it has changed, for whoever is handed these routes.
+
+        Raises:
+            FileUnusable: it has a mistake; the routes stay.
+        """
+        if self._file is not None:
+            self._file.renew()
+
 
 def _pull(target: Target, name: str, account_id: str) -> float:
     """Weighted rendezvous: the target that pulls most has the account.

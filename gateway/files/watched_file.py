@@ -1,7 +1,8 @@
 """A file that operators edit while the gateway runs: read again as it changes.
 
 At start a mistake stops the start; later the file is refused in the log and what it said before
-stays.
+stays. The supervisor reads at the start, and hands each worker what it had when it was last good:
+a worker that takes the place of a dead one needs no good file.
 """
 
 import asyncio
@@ -33,23 +34,37 @@ class WatchedFile(Generic[_Entry]):
         self.path = path
         self._read = read
         self._what = what
-        self._identity = _identity(path)
+        self._looked_at = self._good = _identity(path)
         self.by_name = read(path)
 
     def refresh(self) -> bool:
-        """Reads the file again if it has changed; whether it was taken over."""
-        identity = _identity(self.path)
-        if identity == self._identity:
-            return False
+        """Reads the file again if it has changed, and tells; whether it was taken over."""
         # Before the reading: what is written meanwhile differs again.
-        self._identity = identity
+        identity = _identity(self.path)
+        if identity == self._looked_at:
+            return False
+        self._looked_at = identity
         try:
-            by_name = self._read(self.path)
+            taken_over = self.renew()
         except FileUnusable as error:
             log.error(f"{self._what}_refused", error=str(error), kept=sorted(self.by_name))
             return False
-        self.by_name = by_name
-        log.info(f"{self._what}_read", file=str(self.path), **{self._what: sorted(by_name)})
+        if taken_over:
+            names = {self._what: sorted(self.by_name)}
+            log.info(f"{self._what}_read", file=str(self.path), **names)
+        return taken_over
+
+    def renew(self) -> bool:
+        """Reads the file again unless it is the one that was good; whether it was taken over.
+
+        Raises:
+            FileUnusable: it has a mistake; `by_name` stays.
+        """
+        identity = _identity(self.path)
+        if identity == self._good:
+            return False
+        self.by_name = self._read(self.path)
+        self._good = identity
         return True
 
 

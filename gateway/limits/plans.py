@@ -101,6 +101,14 @@ class Plans:
         if self._file.refresh():
             self._told_missing = set()
 
+    def renew(self) -> None:
+        """Reads the file again if it has changed, for whoever is handed these plans.
+
+        Raises:
+            FileUnusable: it has a mistake; the plans stay.
+        """
+        self._file.renew()
+
 
 def read_plans(path: Path) -> Mapping[str, Plan]:
     """Plans by name.

@@ -1,5 +1,6 @@
 """`floodgate up` and `down` from start to end, and after the worst that can happen to them."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from deploy.launcher import marked_processes
-from tests.gateway_process import free_port
+from tests.free_ports import free_port
 from tests.running_floodgate import RunningFloodgate
 from tests.running_floodgate import floodgate as floodgate_command
 
@@ -39,11 +40,11 @@ def listening_sockets() -> dict[str, int]:
 
 def ports_of(processes: list[psutil.Process]) -> dict[str, int]:
     listening = listening_sockets()
-    held = {
-        str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]")
-        for process in processes
-        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir()
-    }
+    held = set()
+    for process in processes:
+        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
+                held.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
     return {inode: port for inode, port in listening.items() if inode in held}
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
 
-from waitlist.errors import EmailMalformed, RequestMalformed
+from waitlist.errors import EmailMalformed, LedgerUnavailable, RequestMalformed
 from waitlist.line.join_request import LOCALES
 from waitlist.proofs.addresses import email_digest, normalise_email
 from waitlist.proofs.tickets import TicketSigner
@@ -67,18 +67,31 @@ class Imports:
 
         A row has `email` and may have `joined_at` (ISO 8601 or ms since 1970), `locale`, `note`.
         Its people count as confirmed. `file_digest` names the file. `reject` is handed each row
-        that cannot be used, before its piece is added: after a crash it may come again.
+        that cannot be used, before its piece is added: after a crash it may come again. Several may
+        run with the same file: each goes on behind what the others added.
 
         Raises:
             RequestMalformed: a row cannot be used, and there is no `reject`; `param` names it. What
                 stands before its piece is in.
+            LedgerUnavailable: also when the ledger was put back to an earlier state meanwhile.
         """
         source = iter(rows)
+        read = 0
         progress = await self.progress(file_digest)
-        for _ in islice(source, progress.rows):  # read by an earlier run
-            pass
-        while piece := list(islice(source, _ROWS_PER_CALL)):
-            progress = await self._add(file_digest, progress.rows, piece, reject)
+        while True:
+            if progress.rows < read:
+                raise LedgerUnavailable(
+                    "The ledger forgot rows that were added.",
+                    hint="Start the import again: it goes on where the ledger is.",
+                )
+            # Read by an earlier run, or by another one meanwhile.
+            for _ in islice(source, progress.rows - read):
+                read += 1
+            piece = list(islice(source, _ROWS_PER_CALL))
+            if not piece:
+                return
+            before, read = read, read + len(piece)
+            progress = await self._add(file_digest, before, piece, reject)
             yield progress
 
     async def progress(self, file_digest: str) -> ImportProgress:

@@ -11,7 +11,7 @@ from deploy.errors import SetupFailed
 from deploy.setup.environment import Environment
 from deploy.setup.progress import Progress
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 PYPROJECT = """\
 [build-system]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from deploy.launcher import marked_processes
-from tests.gateway_process import free_port
+from tests.free_ports import free_port
 from tests.running_floodgate import RunningFloodgate, floodgate
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]

@@ -76,6 +76,8 @@ async def gateway_process(
     flow_process: RedisServer,
     engine_process: ScriptedEngine,
 ) -> AsyncIterator[GatewayProcess]:
+    for server in (ledger_process, flow_process):
+        server.make_ready()  # an earlier test may have left it dead or standing still
     folder = tmp_path_factory.mktemp("gateway")
     settings = _settings(folder, ledger_process, flow_process, engine_process)
     async with GatewayProcess(folder, **settings) as running:
@@ -96,7 +98,7 @@ async def directory(
     ledger_server: RedisServer, flow_server: RedisServer
 ) -> AsyncIterator[Directory]:
     async with open_directory(
-        ledger_server.url, flow_server.url, actor="tests", clock=time.time
+        ledger_server.url, flow_server.url, actor="tests", clock=time.time, deadline_s=30.0
     ) as found:
         yield found
 

@@ -17,7 +17,7 @@ from gateway.server import run
 from gateway.settings import GatewaySettings
 from tests.gateway_callers import caller, day_tokens, until_day_tokens
 from tests.gateway_process import GatewayProcess
-from tests.plans_file import write_plans
+from tests.plans_file import replace_file, write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
 from waitlist.directory import Directory
@@ -26,6 +26,16 @@ pytestmark = pytest.mark.integration
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello " * 40}]}
 PATH = "/v1/chat/completions"
+BROKEN = "free:\n  requests_per_minute: many\n"
+
+
+async def until_limit(client: httpx.AsyncClient, limit: str) -> None:
+    """Until a worker answers that has this plan, whichever it is."""
+    while True:
+        answer = await client.post(PATH, json=CHAT, headers={"connection": "close"})
+        if answer.headers["x-ratelimit-limit-requests"] == limit:
+            return
+        await asyncio.sleep(0.02)
 
 
 async def test_an_edited_file_holds_without_a_restart_and_a_broken_one_is_refused(
@@ -38,22 +48,44 @@ async def test_an_edited_file_holds_without_a_restart_and_a_broken_one_is_refuse
         start_gateway(plans_file=plans_file, workers=2) as gateway,
         httpx.AsyncClient(base_url=gateway.url, headers=headers) as client,
     ):
-
-        async def until_limit(limit: str) -> None:
-            while True:
-                answer = await client.post(PATH, json=CHAT, headers={"connection": "close"})
-                if answer.headers["x-ratelimit-limit-requests"] == limit:
-                    return
-                await asyncio.sleep(0.02)
-
-        await until_limit("1000")
-        plans_file.write_text("free:\n  requests_per_minute: many\n")
+        await until_limit(client, "1000")
+        replace_file(plans_file, BROKEN)
         while gateway.log.count("plans_refused") < 2:
             await asyncio.sleep(0.02)
         assert f"{plans_file}:2: 'free', requests_per_minute" in gateway.log
-        await until_limit("1000")
+        await until_limit(client, "1000")
         write_plans(folder, requests_per_minute=2000)
-        await until_limit("2000")
+        await until_limit(client, "2000")
+
+
+@pytest.mark.timeout(180)
+async def test_a_worker_that_starts_beside_a_broken_file_has_the_plans_that_were_there(
+    start_gateway: Callable[..., GatewayProcess], api_key: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "plans"
+    plans_file = write_plans(folder, requests_per_minute=1000)
+    async with (
+        start_gateway(plans_file=plans_file, workers=1) as gateway,
+        caller(gateway, api_key) as client,
+    ):
+
+        def kill_the_worker() -> None:
+            (worker,) = gateway.workers()
+            worker.kill()
+            worker.wait()
+
+        await until_limit(client, "1000")
+        write_plans(folder, requests_per_minute=2000)
+        kill_the_worker()
+        await until_limit(client, "2000")
+        replace_file(plans_file, BROKEN)
+        for refusals in (1, 2):  # that of the worker which runs, and that of its successor
+            while gateway.log.count("plans_refused") < refusals:
+                await asyncio.sleep(0.02)
+            kill_the_worker()
+            await until_limit(client, "2000")
+        write_plans(folder, requests_per_minute=3000)
+        await until_limit(client, "3000")
 
 
 def test_a_broken_file_stops_the_start(

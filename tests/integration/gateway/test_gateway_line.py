@@ -14,8 +14,9 @@ from gateway.flow import redis_keys
 from serving.flow.model_store import ModelStore
 from serving.flow.record import EngineLoad, ReplicaFacts, model_record_json, record_json
 from serving.flow.record_store import RecordStore
+from tests.free_ports import free_port
 from tests.gateway_callers import caller, load_by_worker, until_arrived, until_waiting
-from tests.gateway_process import GatewayProcess, free_port
+from tests.gateway_process import GatewayProcess
 from tests.held_engine import EVENTS, Held
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer

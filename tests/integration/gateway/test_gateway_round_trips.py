@@ -13,6 +13,7 @@ import redis.asyncio as redis
 
 from gateway.flow.lua_scripts import read_scripts
 from tests.gateway_process import GatewayProcess
+from tests.held_engine import Held
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, ScriptedEngine
 
@@ -73,8 +74,12 @@ async def test_settlements_of_many_requests_travel_together(
     flow_server: RedisServer,
 ) -> None:
     assert (await client.post(PATH, json=CHAT)).status_code == 200
+    held = Held(engine)
     async with watched(flow_server) as seen:
-        answers = await asyncio.gather(*(client.post(PATH, json=CHAT) for _ in range(60)))
+        asked = [asyncio.create_task(client.post(PATH, json=CHAT)) for _ in range(60)]
+        await engine.request(60)
+        held.let_go(60)  # at one time, however slowly they came
+        answers = await asyncio.gather(*asked)
         assert {answer.status_code for answer in answers} == {200}
         while await gateway.metric("floodgate_settlements_waiting") or not seen.count("settle"):
             await asyncio.sleep(0.02)

@@ -12,8 +12,9 @@ import orjson
 import pytest
 from aiohttp import web
 
+from tests.free_ports import free_port
 from tests.gateway_callers import caller, until_day_tokens
-from tests.gateway_process import GatewayProcess, free_port
+from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine

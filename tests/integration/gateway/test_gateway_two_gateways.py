@@ -34,7 +34,7 @@ async def test_a_place_that_was_lost_at_one_gateway_is_kept_at_the_other(
     start_gateway: Start, api_key: str, other_key: str, engine: ScriptedEngine, how: str
 ) -> None:
     held = Held(engine)
-    wait_s_max = 1 if how == "queue_timeout" else 300
+    wait_s_max = 5 if how == "queue_timeout" else 300
     one, two = start_gateway(slots=1, queue_wait_s_max=wait_s_max), start_gateway(slots=1)
     async with (
         one,

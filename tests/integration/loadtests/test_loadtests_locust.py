@@ -1,5 +1,6 @@
 """Locust, headless, against the engine simulator: every kind of caller, and its log."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,8 +65,12 @@ def test_impatient_callers_hang_up_on_an_engine_that_says_nothing(
     ends = Counter((record.user, record.outcome) for record in records)
     assert ends["impatient", "hung_up"] > 0
     assert set(ends) == {("impatient", "hung_up"), ("patient", "hung_up")}
-    assert simulator.total("requests_open") == 0
-    assert simulator.total("aborted") == len(records)
+    while simulator.total("requests_open"):
+        time.sleep(0.02)
+    # Patience may also end before a request was sent.
+    reached = [record for record in records if record.status]
+    assert reached
+    assert len(reached) <= simulator.total("aborted") <= len(records)
 
 
 def test_an_undeclared_error_is_a_failure_and_is_tried_again_as_sdks_do(
@@ -73,7 +78,8 @@ def test_an_undeclared_error_is_a_failure_and_is_tried_again_as_sdks_do(
 ) -> None:
     simulator.inject("error")
     records = run(simulator, tmp_path, "closed")
-    assert {(record.outcome, record.status) for record in records} == {("failed", 500)}
+    ended = [record for record in records if record.outcome != "hung_up"]  # by the run's end
+    assert {(record.outcome, record.status) for record in ended} == {("failed", 500)}
     assert {record.attempt for record in records} == {0, 1, 2}
 
 

@@ -120,7 +120,9 @@ async def test_answer_that_was_lost_is_given_again(
     """The ledger redeems, the connection breaks before its answer, the call is sent again."""
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(AnswerLosingProxy(ledger_server))
-        directory = await stack.enter_async_context(open_directory(proxy.url, flow_server.url))
+        directory = await stack.enter_async_context(
+            open_directory(proxy.url, flow_server.url, deadline_s=30.0)
+        )
         [invite] = await directory.create_invites(1)
         proxy.lose_next_answer_to(b"inv_")
         redemption = await directory.redeem(invite.code, "ada@example.com")
@@ -207,7 +209,7 @@ async def test_callers_who_give_up_leave_the_directory_usable(directory: Directo
 
 async def test_wrong_password_is_told(ledger_server: RedisServer, flow_server: RedisServer) -> None:
     url = ledger_server.url.replace(ledger_server.password, "wrong-secret")
-    async with open_directory(url, flow_server.url) as directory:
+    async with open_directory(url, flow_server.url, deadline_s=30.0) as directory:
         with pytest.raises(LedgerUnavailable, match="password") as raised:
             await directory.ping()
     assert "wrong-secret" not in str(raised.value)
@@ -289,7 +291,7 @@ async def test_feed_tells_revocations_and_ends_with_the_ledger(
 ) -> None:
     [invite] = await directory.create_invites(1)
     redemption = await directory.redeem(invite.code, "ada@example.com")
-    feed = RevocationFeed(ledger_server.url, deadline_s=2.0)
+    feed = RevocationFeed(ledger_server.url, deadline_s=30.0)
     key_ids = feed.key_ids()
     first = asyncio.ensure_future(anext(key_ids))
     assert await told_of_revocation(directory, redemption.key_id, first) == redemption.key_id

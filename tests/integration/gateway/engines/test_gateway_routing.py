@@ -14,7 +14,7 @@ from gateway.server import run
 from gateway.settings import GatewaySettings
 from tests.gateway_callers import caller
 from tests.gateway_process import GatewayProcess
-from tests.plans_file import write_plans
+from tests.plans_file import replace_file, write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import ScriptedEngine
 from waitlist.directory import Directory
@@ -42,7 +42,7 @@ def start(start_gateway: Start) -> Start:
 def write_routes(folder: Path, routes: object) -> Path:
     """JSON is YAML."""
     path = folder / "routes.yaml"
-    path.write_text(json.dumps(routes))
+    replace_file(path, json.dumps(routes))
     return path
 
 
@@ -119,7 +119,7 @@ async def test_an_edited_file_holds_without_a_restart_and_a_broken_one_is_refuse
     routes_file = write_routes(tmp_path, {"chat": {"stable": 1, "next": 0}})
     async with start(routes_file=routes_file) as gateway, caller(gateway, api_key) as client:
         assert await model_at_the_engine(client, engine, "chat") == "stable"
-        routes_file.write_text("chat:\n  stable: all\n")
+        replace_file(routes_file, "chat:\n  stable: all\n")
         while gateway.log.count("routes_refused") < 2:
             await asyncio.sleep(0.02)
         assert f"{routes_file}:2: 'chat', stable: the weight must be a number" in gateway.log

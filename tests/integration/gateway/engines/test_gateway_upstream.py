@@ -8,7 +8,7 @@ import pytest
 
 from gateway.engines.upstream import EngineAnswer, Upstream
 from gateway.errors import EngineBroken, EngineUnreachable
-from tests.gateway_process import free_port
+from tests.free_ports import free_port
 
 pytestmark = pytest.mark.integration
 

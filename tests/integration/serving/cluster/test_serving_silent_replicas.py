@@ -16,7 +16,7 @@ from serving.cluster.silent_replicas import SILENT_S_MAX, SilentReplicas
 from serving.flow.record import EngineLoad, ReplicaFacts, record_json
 from serving.flow.record_store import RecordStore
 from serving.settings import ServingSettings
-from tests.gateway_process import free_port
+from tests.free_ports import free_port
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.integration

@@ -16,9 +16,10 @@ from waitlist.storage.ledger import Ledger
 
 pytestmark = pytest.mark.integration
 
-TODAY = date(2026, 11, 24)
+# Far ahead: the ledger's own clock forgets a month that ended more than 400 days before.
+TODAY = date(2096, 11, 24)
 DAY = (TODAY - date(1970, 1, 1)).days
-NOON_S = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
+NOON_S = datetime(2096, 11, 24, 12, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ async def test_sums_grow_by_account_day_and_model(history: UsageHistory) -> None
     await history.add("w1", 2, [("alice", DAY - 1, "m", 1, 100, 200)])
     assert await history.usage_of("alice", 2) == [
         DayUsage(TODAY, {"m": UsageSum(3, 31, 41), "a:b/c": UsageSum(1, 5, 6)}),
-        DayUsage(date(2026, 11, 23), {"m": UsageSum(1, 100, 200)}),
+        DayUsage(date(2096, 11, 23), {"m": UsageSum(1, 100, 200)}),
     ]
     assert (await history.usage_of("alice", 1))[0].total == UsageSum(4, 36, 47)
     assert await history.tokens_used("alice", DAY) == 83
@@ -108,7 +109,7 @@ async def test_a_ledger_that_is_gone_is_told(ledger_server: RedisServer) -> None
 async def test_a_month_is_forgotten_400_days_after_its_last_day(
     history: UsageHistory, ledger_server: RedisServer
 ) -> None:
-    february = (date(2028, 2, 1) - date(1970, 1, 1)).days
+    february = (date(2096, 2, 1) - date(1970, 1, 1)).days
     await history.add("w", 1, [("alice", DAY, "m", 1, 1, 1), ("bob", february, "m", 1, 1, 1)])
     await history.add("w", 2, [("alice", DAY + 1, "m", 1, 1, 1)])
     with redis.Redis.from_url(ledger_server.url) as client:
@@ -116,10 +117,10 @@ async def test_a_month_is_forgotten_400_days_after_its_last_day(
             (account, month): datetime.fromtimestamp(
                 client.expiretime(redis_keys.usage(account, month)), UTC
             ).date()
-            for account, month in (("alice", "2026-11"), ("bob", "2028-02"))
+            for account, month in (("alice", "2096-11"), ("bob", "2096-02"))
         }
-    assert (ends["alice", "2026-11"] - date(2026, 11, 30)).days == 401
-    assert (ends["bob", "2028-02"] - date(2028, 2, 29)).days == 401
+    assert (ends["alice", "2096-11"] - date(2096, 11, 30)).days == 401
+    assert (ends["bob", "2096-02"] - date(2096, 2, 29)).days == 401
 
 
 async def test_a_day_costs_little_memory(history: UsageHistory, ledger_server: RedisServer) -> None:
@@ -128,5 +129,5 @@ async def test_a_day_costs_little_memory(history: UsageHistory, ledger_server: R
     ]
     await history.add("w", 1, rows)
     with redis.Redis.from_url(ledger_server.url) as client:
-        key = redis_keys.usage(rows[0][0], "2026-11")
+        key = redis_keys.usage(rows[0][0], "2096-11")
         assert client.memory_usage(key) <= 60 * len(rows)

@@ -1,5 +1,6 @@
 """Import and export of the line: streamed, gone on with, and never twice."""
 
+import asyncio
 from typing import Any
 
 import psutil
@@ -7,7 +8,7 @@ import pytest
 
 from tests.integration.waitlist.conftest import join
 from waitlist.directory import Directory
-from waitlist.errors import RequestMalformed
+from waitlist.errors import LedgerUnavailable, RequestMalformed
 from waitlist.operators.exports import EXPORTED_FIELDS, exported_row
 
 pytestmark = pytest.mark.integration
@@ -70,13 +71,39 @@ async def test_import_that_was_stopped_goes_on_and_adds_nobody_twice(line: Direc
 async def test_two_importers_of_one_file_add_everybody_once(
     line: Directory, ledger_state: Any
 ) -> None:
-    import asyncio
-
     rows = people(600)
     await asyncio.gather(*(run_import(line, rows) for _ in range(3)))
     assert (await line.overview.line()).in_line == 600
     entries = ledger_state.records("entry")
     assert len({entry["email"] for entry in entries.values()}) == len(entries) == 600
+
+
+async def test_importer_goes_on_behind_what_another_added_meanwhile(line: Directory) -> None:
+    rows = people(650)
+    one, other = line.imports.run(FILE, rows), line.imports.run(FILE, rows)
+    assert (await anext(one)).rows == 100
+    for added in (200, 300, 400):
+        assert (await anext(other)).rows == added
+    assert [progress.rows async for progress in one] == [400, 500, 600, 650]
+    assert [progress.rows async for progress in other] == [650]
+    progress = await line.imports.progress(FILE)
+    assert (progress.added, progress.skipped) == (650, 0)
+    assert [row["email"] for row in await exported(line)] == [row["email"] for row in rows]
+
+
+async def test_import_into_a_ledger_that_was_put_back_is_told_to_start_again(
+    line: Directory, ledger_state: Any
+) -> None:
+    rows = people(450)
+    steps = line.imports.run(FILE, rows)
+    await anext(steps)
+    await anext(steps)
+    ledger_state.client.flushdb()
+    assert (await anext(steps)).rows == 0
+    with pytest.raises(LedgerUnavailable, match="Start the import again"):
+        await anext(steps)
+    progress = await run_import(line, rows)
+    assert (progress.rows, progress.added) == (450, 450)
 
 
 async def test_known_addresses_are_passed_over(line: Directory) -> None:
