@@ -36,8 +36,9 @@ log = structlog.get_logger(__name__)
 
 # The replica that was chosen, and one other when that one gave no byte of an answer.
 _ATTEMPTS = 2
-# The record of a replica that was killed lives for five seconds more.
-_GONE_S_MAX = 7.0
+# The record of a replica that was killed lives for five seconds more, and a busy machine takes
+# some to see it.
+_GONE_S_MAX = 10.0
 _LOOK_S = 0.2
 
 
@@ -151,7 +152,10 @@ class Exchange:
         """
         self._reached = Reached.ENGINE  # also for who hangs up from here on
         try:
-            await self._answer(slot)
+            try:
+                await self._answer(slot)
+            finally:  # before another replica is waited for
+                self._gate.admission.release(slot)
             return True
         except (EngineRefused, EngineBusy) as error:
             refused = isinstance(error, EngineRefused)
@@ -169,7 +173,6 @@ class Exchange:
             return False
         finally:
             self._relay.end_prefill()
-            self._gate.admission.release(slot)
 
     def _note_fault(self, error: Exception, attempt: int) -> None:
         if isinstance(error, EngineFailed):

@@ -131,6 +131,23 @@ async def test_another_replica_answers(
             await asyncio.sleep(0.05)
 
 
+async def test_who_waits_for_another_replica_holds_no_slot(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine, replicas: PublishedReplicas
+) -> None:
+    """The only replica has cut one connection, and serves the next caller."""
+    replicas.wanted = 1
+    replicas.add("alone", engine.url, slots=1)
+    engine.script = fall_at_once
+    gateway = start_gateway(upstream_url="")
+    async with gateway, caller(gateway, api_key) as client:
+        unlucky = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(0)
+        engine.script = answer
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        assert not unlucky.done()
+        assert (await unlucky).status_code == 503
+
+
 async def test_both_fail_and_the_caller_is_told_and_pays_nothing(
     start_gateway: Start,
     api_key: str,
