@@ -15,7 +15,7 @@ from loadtests.probes.ledger_probe import LedgerProbe
 from loadtests.results.report import Recorder
 from loadtests.stack.redis_pair import RedisPair
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 TINY = WaitlistPlan(
     people=(300, 1_000),
