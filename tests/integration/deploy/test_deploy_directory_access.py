@@ -6,7 +6,7 @@ import redis
 from deploy.directory_access import with_directory
 from tests.redis_server import RedisServer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 
 def test_a_command_waits_for_a_ledger_that_stands_still_for_a_while(
