@@ -1,7 +1,6 @@
 """The waitlist's directory for commands, on the Redis servers that are meant."""
 
 import asyncio
-import getpass
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -9,6 +8,7 @@ from typing import TypeVar
 
 from deploy.errors import NotRunning, Refused
 from deploy.home import Home
+from deploy.ledger_access import COMMAND_DEADLINE_S, user_name
 from deploy.run_state import read_state
 from deploy.settings import LaunchSettings, read_settings
 from deploy.waitlist_secret import read_waitlist_secret
@@ -74,9 +74,9 @@ def with_directory(
     """
 
     async def run() -> _Result:
-        who = actor or f"cli:{_user_name()}"
+        who = actor or f"cli:{user_name()}"
         async with open_directory(
-            *urls, actor=who, clock=time.time, settings=settings
+            *urls, actor=who, clock=time.time, deadline_s=COMMAND_DEADLINE_S, settings=settings
         ) as directory:
             return await work(directory)
 
@@ -88,10 +88,3 @@ def with_directory(
         raise Refused(
             f"A Redis URL cannot be used: {error}.", "redis://:PASSWORD@HOST:PORT/0"
         ) from error
-
-
-def _user_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return str(os.getuid())

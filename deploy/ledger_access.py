@@ -13,8 +13,9 @@ from waitlist.errors import WaitlistError
 from waitlist.storage.ledger import Ledger
 
 _Result = TypeVar("_Result")
-# A page of a check is a matter of milliseconds; a busy disk may hold one write for longer.
-_DEADLINE_S = 30.0
+# Scripts take milliseconds; a busy disk may hold one write for longer than the gateway's callers
+# would wait, and a command has nobody else to serve.
+COMMAND_DEADLINE_S = 30.0
 
 
 def ledger_url(home: Home) -> str:
@@ -39,7 +40,7 @@ def with_ledger(
     """Opens the ledger, awaits `work` on it and closes it. Raises Refused."""
 
     async def run() -> _Result:
-        ledger = Ledger(url, deadline_s=_DEADLINE_S, any_schema=any_schema)
+        ledger = Ledger(url, deadline_s=COMMAND_DEADLINE_S, any_schema=any_schema)
         try:
             return await work(ledger)
         finally:

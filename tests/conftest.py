@@ -36,6 +36,7 @@ def floodgate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlood
         tool_call_parser="hermes",
         plans_file=write_plans(folder),
         kv_cache_gib=1,
+        flow_deadline_s=2.0,  # this machine also runs the engine and the test
     )
     with running.started():
         yield running

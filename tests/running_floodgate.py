@@ -29,7 +29,10 @@ STEP_TOKENS_MAX = 256
 RUNNING_MAX = 4
 # A cold start converts the model and fills caches; a warm one takes about a minute.
 _START_S_MAX = 600.0
-_STOP_S_MAX = 30.0
+# It took 28 s beside a load of twelve.
+_STOP_S_MAX = 120.0
+# Far longer than a replica that runs is silent.
+_REPLICA_S_MAX = 60.0
 
 
 class RunningFloodgate:
@@ -144,11 +147,19 @@ class RunningFloodgate:
         """The replicas as they publish themselves."""
         return published_replicas(self.state["flow_url"], model)
 
+    def first_replica(self) -> Replica:
+        """Waits while none is published, as when its record expired on a busy machine."""
+        deadline = time.monotonic() + _REPLICA_S_MAX
+        while not (found := self.replicas()):
+            assert time.monotonic() < deadline, "no replica is published"
+            time.sleep(0.1)
+        return found[0]
+
     def engine_get(self, path: str, replica: Replica | None = None) -> httpx.Response:
         """Asks a replica directly, with the secret; the first one where none is named."""
         headers = {"x-floodgate-engine-secret": self.engine_secret}
-        url = (replica or self.replicas()[0]).url
-        return httpx.get(url + path, headers=headers, timeout=10)
+        url = (replica or self.first_replica()).url
+        return httpx.get(url + path, headers=headers, timeout=30)
 
     def engine_metric(self, name: str, replica: Replica | None = None) -> float:
         """The sum of one of vLLM's own metrics at one replica."""

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from loadtests.clients import canned
 from loadtests.clients.open_loop_result import OpenLoopResult
 from loadtests.clients.request_bytes import gets_of_lines, numbered, post_request, posts_of_lines
-from loadtests.clients.response_end import ResponseEnd
+from loadtests.clients.response_end import RefusalError, ResponseEnd
 
 RECEIVE_BYTES = 262_144
 ANSWER_S_MAX = 30.0
@@ -72,6 +72,7 @@ class OpenLoop:
         self._first_bytes_s: list[float] = []
         self._send_delays_s: list[float] = []
         self._counted = 0
+        self._unavailable = 0
         self._first_failure = ""
 
     def run(self, warm_up_s: float, duration_s: float) -> OpenLoopResult:
@@ -99,6 +100,7 @@ class OpenLoop:
         result = OpenLoopResult.of(
             rate_per_s=self._rate_per_s,
             sent=self._counted,
+            unavailable=self._unavailable,
             connections=len(self._open),
             latencies_s=self._latencies_s,
             first_bytes_s=self._first_bytes_s,
@@ -147,6 +149,8 @@ class OpenLoop:
                 is_whole = bool(data) and connection.end.feed(data)
             except (OSError, ValueError) as error:
                 self._first_failure = self._first_failure or str(error)
+                is_unavailable = isinstance(error, RefusalError) and error.status == "503"
+                self._unavailable += is_unavailable and connection.due_at_s >= count_from_s
                 data, is_whole = b"", False
             now = time.perf_counter()
             if not data:

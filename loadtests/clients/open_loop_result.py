@@ -15,6 +15,8 @@ class OpenLoopResult:
     sent: int
     answered: int
     failed: int
+    unavailable: int
+    """Those of the failed that were answered with 503: come again soon."""
     connections: int
     first_byte_p50_ms: float
     first_byte_p99_ms: float
@@ -33,6 +35,7 @@ class OpenLoopResult:
         *,
         rate_per_s: float,
         sent: int,
+        unavailable: int,
         connections: int,
         latencies_s: Iterable[float],
         first_bytes_s: Iterable[float],
@@ -51,6 +54,7 @@ class OpenLoopResult:
             answered=len(latencies_ms),
             # Refused, cut off, or not answered by the end.
             failed=sent - len(latencies_ms),
+            unavailable=unavailable,
             connections=connections,
             first_byte_p50_ms=percentile(first_bytes_ms or never, 50),
             first_byte_p99_ms=percentile(first_bytes_ms or never, 99),

@@ -5,6 +5,14 @@ LAST_CHUNK = b"\r\n0\r\n\r\n"
 SUCCESSES = (b"HTTP/1.1 200", b"HTTP/1.1 201")
 
 
+class RefusalError(ValueError):
+    """An answer that is neither 200 nor 201."""
+
+    def __init__(self, head: bytes) -> None:
+        super().__init__(f"refused: {head[:600]!r}")
+        self.status = head[9:12].decode(errors="replace")
+
+
 class ResponseEnd:
     """Watches the bytes of one response at a time; call `begin` before each."""
 
@@ -24,8 +32,8 @@ class ResponseEnd:
         """Take bytes in; True when the response is whole.
 
         Raises:
-            ValueError: the status is neither 200 nor 201, or the head does not tell how the
-                body ends.
+            RefusalError: the status is neither 200 nor 201.
+            ValueError: the head does not tell how the body ends.
         """
         if self._body_bytes_left < 0 and not self._is_chunked:
             self._head += data
@@ -44,7 +52,7 @@ class ResponseEnd:
 
     def _read_head(self, head: bytes) -> None:
         if not head.startswith(SUCCESSES):
-            raise ValueError(f"refused: {head[:600]!r}")
+            raise RefusalError(head)
         lowered = head.lower()
         at = lowered.find(b"\r\ncontent-length:")
         if at >= 0:

@@ -16,6 +16,12 @@ READY_S_MAX = 30.0
 LAG_S_MAX = 1.0
 
 
+def require_in_time(lag_s: float) -> None:
+    """Raise MeasurementError when a simulator that lagged so much is not to be believed."""
+    if lag_s > LAG_S_MAX:
+        raise MeasurementError(f"the engine simulator lagged by up to {lag_s:.2f} s")
+
+
 class SimulatorProcess(Process):
     """`python -m loadtests.engine_simulator` on free ports."""
 
@@ -75,11 +81,13 @@ class SimulatorProcess(Process):
         if answer.status != 200:
             raise MeasurementError(f"the simulator refused {command}: {answer.body!r}")
 
+    def lag_s_max(self) -> float:
+        """How late the slowest replica noticed a step so far."""
+        return max(float(replica["lag_s_max"]) for replica in self.stats())
+
     def require_in_time(self) -> None:
         """Raise MeasurementError when the simulator was too slow to be believed."""
-        lag_s = max(replica["lag_s_max"] for replica in self.stats())
-        if lag_s > LAG_S_MAX:
-            raise MeasurementError(f"the engine simulator lagged by up to {lag_s:.2f} s")
+        require_in_time(self.lag_s_max())
 
     def _read_ports(self) -> dict[str, Any]:
         give_up_at_s = time.monotonic() + READY_S_MAX

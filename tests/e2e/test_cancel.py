@@ -39,7 +39,9 @@ class Caller:
         return asyncio.create_task(self._read(body))
 
     async def waiting(self) -> int:
-        (model,) = (await self._client.get("/v1/queue")).json()["models"]
+        while (answer := await self._client.get("/v1/queue")).status_code != 200:
+            await asyncio.sleep(0.05)  # the flow Redis was slower than the gateway waits
+        (model,) = answer.json()["models"]
         return len(model["waiting"])
 
     async def _read(self, body: dict[str, object]) -> None:

@@ -57,6 +57,13 @@ def watchdog(running: RunningFloodgate) -> psutil.Process:
     return found
 
 
+def kill_both(running: RunningFloodgate) -> None:
+    """Launcher and watchdog, before the launcher starts another one."""
+    running.launcher.suspend()
+    watchdog(running).kill()
+    running.launcher.kill()
+
+
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -118,8 +125,7 @@ async def test_killed_launcher_takes_everything_along(light: RunningFloodgate) -
 async def test_down_ends_what_a_killed_launcher_and_watchdog_left(light: RunningFloodgate) -> None:
     await asyncio.to_thread(light.start)
     processes = light.processes()
-    watchdog(light).kill()
-    light.launcher.kill()
+    kill_both(light)
     assert all(lives(one) for one in processes)
     assert "Stopped" in light.run("down")
     assert not any(lives(one) for one in processes)
@@ -129,8 +135,7 @@ async def test_down_ends_what_a_killed_launcher_and_watchdog_left(light: Running
 async def test_up_ends_what_a_killed_launcher_and_watchdog_left(light: RunningFloodgate) -> None:
     await asyncio.to_thread(light.start)
     processes = light.processes()
-    watchdog(light).kill()
-    light.launcher.kill()
+    kill_both(light)
     light.stop()  # does no more than take note of its end
     await asyncio.to_thread(light.start)
     assert not any(lives(one) for one in processes)

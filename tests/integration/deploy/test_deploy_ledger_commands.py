@@ -14,7 +14,7 @@ import redis
 from tests.redis_server import RedisServer
 from waitlist.directory import open_directory
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 
 class Command:

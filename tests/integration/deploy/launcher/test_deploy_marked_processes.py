@@ -59,7 +59,7 @@ def test_orphans_and_the_stubborn_are_ended_too(start: Start, tmp_path: Path) ->
     parent.kill()
     parent.wait()
     assert orphan.is_running()
-    marked_processes.end(of_run(mark), grace_s=0.3)
+    marked_processes.end(of_run(mark), grace_s=2)
     assert marked_processes.find(of_run(mark)) == []
 
 

@@ -15,7 +15,7 @@ from loadtests.probes.ledger_probe import LedgerProbe
 from loadtests.results.report import Recorder
 from loadtests.stack.redis_pair import RedisPair
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 TINY = WaitlistPlan(
     people=(300, 1_000),
@@ -28,6 +28,7 @@ TINY = WaitlistPlan(
     watchers_per_s=20.0,
     pending=40,
     disk_writes=20,
+    unavailable_share_max=0.2,
 )
 
 
@@ -49,7 +50,8 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
             assert run["line_each"] + run["index_each"] < run["bytes_each"]
         if run["kind"] == "release":
             assert run["pings"]["pings"] == TINY.watch_s * 1000
-            assert run["pings"]["unanswered"] == run["statuses"]["failed"] == 0
+            assert run["pings"]["unanswered"] == 0
+            assert run["statuses"]["failed"] == run["statuses"]["unavailable"]
     assert len(rates.rows) == 3
     assert len(releases.rows) == 4
 
@@ -69,10 +71,10 @@ def test_a_ping_is_charged_for_what_holds_the_server(tmp_path: Path) -> None:
             client.ping()
             holding = Timer(0.2, client.client_pause, (300,))
             holding.start()
-            found = probe.run(0.8)
+            found = probe.run(2.0)
             holding.join()
     assert found.unanswered == 0
-    assert found.pings == 800
+    assert found.pings == 2_000
     # All of the 300 pings that came meanwhile waited, the first one longest.
     assert found.max_ms >= 250
     assert found.p50_ms < found.max_ms

@@ -19,7 +19,7 @@ class Listener(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.paths.append(self.path)
-        self.send_response(404 if self.path == "/gone" else 200)
+        self.send_response({"/gone": 404, "/soon": 503}.get(self.path, 200))
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -57,3 +57,9 @@ def test_refused_requests_count_as_failed_with_the_first_reason(server: HTTPServ
     found = loop(server, "/a", "/gone").run(0.0, 0.2)
     assert (found.answered, found.failed) == (5, 5)
     assert "404" in found.first_failure
+    assert found.unavailable == 0
+
+
+def test_those_who_shall_come_again_are_told_apart_from_other_failures(server: HTTPServer) -> None:
+    found = loop(server, "/a", "/soon", "/gone", "/soon", "/a").run(0.0, 0.2)
+    assert (found.answered, found.failed, found.unavailable) == (4, 6, 4)

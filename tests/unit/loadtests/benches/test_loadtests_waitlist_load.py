@@ -20,7 +20,21 @@ def test_a_load_has_a_body_for_every_request_also_of_the_warm_up() -> None:
 
 
 def test_a_refused_caller_spoils_the_figures() -> None:
-    answered = {"failed": 0, "sent": 5, "first_failure": ""}
+    answered = {"failed": 0, "unavailable": 0, "sent": 5, "first_failure": ""}
     assert require_answered(answered) is answered
     with pytest.raises(MeasurementError, match="2 of 5 not answered: refused"):
-        require_answered({"failed": 2, "sent": 5, "first_failure": "refused"})
+        require_answered(answered | {"failed": 2, "unavailable": 2, "first_failure": "refused"})
+
+
+@pytest.mark.parametrize(
+    ("failed", "unavailable", "is_spoilt"), [(2, 2, False), (3, 3, True), (2, 1, True)]
+)
+def test_a_share_may_be_told_to_come_again_and_nothing_else(
+    failed: int, unavailable: int, is_spoilt: bool
+) -> None:
+    figures = {"failed": failed, "unavailable": unavailable, "sent": 10, "first_failure": "why"}
+    if not is_spoilt:
+        assert require_answered(figures, 0.2) is figures
+        return
+    with pytest.raises(MeasurementError, match=f"{failed} of 10 not answered: why"):
+        require_answered(figures, 0.2)
