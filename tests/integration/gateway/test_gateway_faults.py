@@ -148,7 +148,7 @@ async def test_sigterm_lets_a_running_answer_finish(
         refused = False
         while not refused:  # nobody new is let in
             try:
-                async with httpx.AsyncClient(base_url=gateway.url) as late:
+                async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as late:
                     await late.get("/healthz")
             except httpx.TransportError:
                 refused = True

@@ -37,7 +37,7 @@ async def gateway(
 
 
 async def until_flow_is(state: str, gateway: GatewayProcess) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         while (await client.get("/readyz")).json()["flow"] != state:
             await asyncio.sleep(0.05)
 
