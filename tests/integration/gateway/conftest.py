@@ -18,6 +18,8 @@ from waitlist.directory import Directory, open_directory
 
 # Eight times the default: a busy test machine may stand still for a while.
 _FLOW_DEADLINE_S = 2.0
+# Five times the default, for the same reason and the disk's.
+_LEDGER_DEADLINE_S = 10.0
 
 
 @pytest.fixture
@@ -153,4 +155,5 @@ def _settings(
         "slots": 64,
         "plans_file": write_plans(folder),
         "flow_deadline_s": _FLOW_DEADLINE_S,
+        "ledger_deadline_s": _LEDGER_DEADLINE_S,
     }
