@@ -26,6 +26,10 @@ class GatewaySettings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="Gateway worker processes.")
 
     ledger_url: SecretStr = Field(description="Ledger Redis: codes, accounts, keys. redis://…")
+    # A write with an fsync takes a millisecond; two seconds is a disk in trouble.
+    ledger_deadline_s: float = Field(
+        2.0, gt=0, le=30, description="Longest wait for one answer of the ledger Redis."
+    )
     flow_url: SecretStr = Field(description="Flow Redis: rate limits, slots, capacity. redis://…")
     flow_deadline_s: float = Field(
         0.25, gt=0, le=10, description="Longest wait for one answer of the flow Redis."

@@ -24,9 +24,11 @@ def caller(gateway: GatewayProcess, api_key: str) -> httpx.AsyncClient:
 async def until_waiting(client: httpx.AsyncClient, count: int) -> dict[str, Any]:
     """The account's view of the line, once so many of its requests wait."""
     while True:
-        view = (await client.get("/v1/queue")).json()["models"]
-        if sum(len(model["waiting"]) for model in view) == count:
-            return dict(view[0])
+        answer = await client.get("/v1/queue")
+        if answer.status_code == 200:  # else the flow Redis did not answer in time
+            view = answer.json()["models"]
+            if sum(len(model["waiting"]) for model in view) == count:
+                return dict(view[0])
         await asyncio.sleep(0.02)
 
 

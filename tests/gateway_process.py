@@ -66,7 +66,7 @@ class GatewayProcess:
 
     async def until_ready(self) -> None:
         deadline = time.monotonic() + _START_S_MAX
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=30) as client:
             while time.monotonic() < deadline:
                 assert self._process is not None
                 assert self._process.poll() is None, f"the gateway ended:\n{self.log[-3000:]}"

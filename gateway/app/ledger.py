@@ -36,8 +36,6 @@ from waitlist.upkeep import chores
 
 log = structlog.get_logger(__name__)
 
-# A write with an fsync takes a millisecond; two seconds is a disk in trouble.
-_LEDGER_DEADLINE_S = 2.0
 # Nobody is let in while callers wait longer: half of what people take for broken.
 _OVERLOAD_WAIT_S = 5.0
 # About 100 bytes each; telling one again costs a call and changes nothing.
@@ -217,11 +215,11 @@ async def open_ledger(settings: GatewaySettings) -> AsyncIterator[LedgerSide]:
                 settings.flow_url.get_secret_value(),
                 actor="gateway",
                 clock=time.time,
-                deadline_s=_LEDGER_DEADLINE_S,
+                deadline_s=settings.ledger_deadline_s,
                 settings=waitlist_settings,
             )
         )
-        feed = RevocationFeed(ledger_url, deadline_s=_LEDGER_DEADLINE_S)
+        feed = RevocationFeed(ledger_url, deadline_s=settings.ledger_deadline_s)
         stack.push_async_callback(feed.close)
         yield LedgerSide(
             LedgerKeys(directory, feed),

@@ -1,5 +1,6 @@
 """A flow client of the gateway on the real flow Redis."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -12,11 +13,13 @@ from gateway.flow.redis_client import FlowRedis
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
-from tests.scripted_engine import ScriptedEngine
+from tests.scripted_engine import MODEL, ScriptedEngine
 from waitlist.directory import Directory, open_directory
 
 # Eight times the default: a busy test machine may stand still for a while.
 _FLOW_DEADLINE_S = 2.0
+# Five times the default, for the same reason and the disk's.
+_LEDGER_DEADLINE_S = 10.0
 
 
 @pytest.fixture
@@ -90,6 +93,7 @@ async def gateway(
 ) -> GatewayProcess:
     """The gateway that tests share. It must live through whatever they do to its Redis."""
     await gateway_process.until_ready()
+    await _until_all_is_there(gateway_process)
     return gateway_process
 
 
@@ -127,6 +131,20 @@ async def client(gateway: GatewayProcess, api_key: str) -> AsyncIterator[httpx.A
         yield made
 
 
+async def _until_all_is_there(gateway: GatewayProcess) -> None:
+    """Until it sees the servers and the engine again that an earlier test may have taken away."""
+    async with (
+        asyncio.timeout(60),
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as client,
+    ):
+        while True:
+            report = (await client.get("/readyz")).json()
+            model = report["engine"]["models"].get(MODEL, {})
+            if report["flow"] == report["ledger"] == "ok" and model.get("replicas_running") == 1:
+                return
+            await asyncio.sleep(0.05)
+
+
 def _settings(
     folder: Path, ledger: RedisServer, flow: RedisServer, engine: ScriptedEngine
 ) -> dict[str, object]:
@@ -137,4 +155,5 @@ def _settings(
         "slots": 64,
         "plans_file": write_plans(folder),
         "flow_deadline_s": _FLOW_DEADLINE_S,
+        "ledger_deadline_s": _LEDGER_DEADLINE_S,
     }

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 from aiohttp import web
@@ -106,6 +107,12 @@ async def until_slots(gateway: GatewayProcess, count: int) -> None:
         await asyncio.sleep(0.05)
 
 
+async def states(client: httpx.AsyncClient) -> dict[str, str]:
+    """By model, as the gateway reports them."""
+    models = (await client.get("/readyz")).json()["engine"]["models"]
+    return {name: model["state"] for name, model in models.items()}
+
+
 async def test_an_adapter_is_a_model_to_callers_and_in_their_usage(
     start: Start, api_key: str, directory: Directory, engine: ScriptedEngine
 ) -> None:
@@ -169,11 +176,8 @@ async def test_an_adapter_of_a_model_that_sleeps_is_waited_for(
         await until_slots(gateway, 1)
         await asyncio.to_thread(serving.sleep)
         await until_slots(gateway, 0)
-        states = {
-            name: model["state"]
-            for name, model in (await client.get("/readyz")).json()["engine"]["models"].items()
-        }
-        assert states == {BASE: "scaled_to_zero", ADAPTER: "scaled_to_zero"}
+        while await states(client) != {BASE: "scaled_to_zero", ADAPTER: "scaled_to_zero"}:
+            await asyncio.sleep(0.05)
         waiting = asyncio.create_task(
             client.post(PATH, json={"model": ADAPTER, "messages": MESSAGES})
         )

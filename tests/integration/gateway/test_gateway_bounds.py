@@ -18,7 +18,7 @@ HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
 @pytest.fixture
 async def strict(start_gateway) -> AsyncIterator[GatewayProcess]:  # type: ignore[no-untyped-def]
     async with start_gateway(
-        header_bytes_max=4096, header_time_s_max=0.5, body_time_s_max=0.5, body_bytes_max=10_000
+        header_bytes_max=4096, header_time_s_max=2, body_time_s_max=2, body_bytes_max=10_000
     ) as gateway:
         yield gateway
 

@@ -59,7 +59,7 @@ def without_collector() -> Iterator[None]:
 @pytest.mark.usefixtures("without_collector")
 async def test_connections_that_are_gone_are_freed_at_once(url: str) -> None:
     for _ in range(COUNT):
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=30) as client:
             assert (await client.get(url)).status_code == 200
     async with asyncio.timeout(30):
         while Noted.alive:
@@ -70,7 +70,7 @@ async def test_connections_that_are_gone_are_freed_at_once(url: str) -> None:
 async def test_so_are_those_whose_caller_hangs_up(url: str) -> None:
     for _ in range(COUNT):
         with pytest.raises(httpx.ReadTimeout):
-            async with httpx.AsyncClient(timeout=0.1) as client:
+            async with httpx.AsyncClient(timeout=httpx.Timeout(30, read=0.1)) as client:
                 await client.get(url + "/never")
     async with asyncio.timeout(30):
         while Noted.alive:

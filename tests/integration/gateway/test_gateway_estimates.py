@@ -93,7 +93,7 @@ async def test_waits_in_vain_count_among_the_estimates_and_hang_ups_do_not(
         return web.json_response({"choices": []})
 
     engine.script = answer_until_then
-    settings = {"slots": 1, "queue_notice_stream_s": 0, "queue_wait_s_max": 20}
+    settings = {"slots": 1, "queue_notice_stream_s": 0, "queue_wait_s_max": 40}
     ratio = r"floodgate_estimate_ratio_count\{"
     kept = r'floodgate_estimate_p90_total\{kept="%s"'
     async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:

@@ -13,6 +13,7 @@ from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
+from tests.tcp_proxy import TcpProxy
 from waitlist.proofs.tokens import new_api_key
 
 pytestmark = pytest.mark.integration
@@ -64,7 +65,7 @@ async def test_without_the_ledger_known_keys_go_on_and_unknown_ones_are_told_why
     how: str,
 ) -> None:
     async with (
-        start_gateway(key_cache_s=0) as gateway,
+        start_gateway(key_cache_s=0, ledger_deadline_s=2) as gateway,
         httpx.AsyncClient(
             base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=30
         ) as client,
@@ -84,6 +85,20 @@ async def test_without_the_ledger_known_keys_go_on_and_unknown_ones_are_told_why
             ledger_server.resume()
         while (await client.post(PATH, json=CHAT, headers=stranger)).status_code != 401:
             await asyncio.sleep(0.05)
+
+
+async def test_a_slow_ledger_is_waited_for_as_long_as_the_setting_says(
+    start_gateway: Callable[..., GatewayProcess], ledger_server: RedisServer
+) -> None:
+    async with TcpProxy(ledger_server.port) as proxy:
+        url = ledger_server.url_at(proxy.port)
+        async with (
+            start_gateway(ledger_url=url, ledger_deadline_s=25) as gateway,
+            caller(gateway, new_api_key()) as stranger,
+        ):
+            proxy.delay_s = 1.2  # there and back: longer than the setting's default
+            assert (await stranger.post(PATH, json=CHAT)).status_code == 401
+            proxy.delay_s = 0
 
 
 async def test_a_killed_worker_is_replaced_and_its_slots_come_back(
@@ -148,7 +163,7 @@ async def test_sigterm_lets_a_running_answer_finish(
         refused = False
         while not refused:  # nobody new is let in
             try:
-                async with httpx.AsyncClient(base_url=gateway.url) as late:
+                async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as late:
                     await late.get("/healthz")
             except httpx.TransportError:
                 refused = True

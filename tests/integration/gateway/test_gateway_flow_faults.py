@@ -17,7 +17,8 @@ pytestmark = pytest.mark.integration
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 PATH = "/v1/chat/completions"
 FALLBACKS = "floodgate_flow_fallbacks_total"
-DEADLINE_S = 0.5
+# Four times what a slow answer takes below: a busy test machine may stand still for a while.
+DEADLINE_S = 2.0
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ async def gateway(
 
 
 async def until_flow_is(state: str, gateway: GatewayProcess) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         while (await client.get("/readyz")).json()["flow"] != state:
             await asyncio.sleep(0.05)
 
@@ -56,7 +57,7 @@ async def test_one_slower_than_the_deadline_is_done_without_and_taken_back_by_it
 ) -> None:
     assert (await client.post(PATH, json=CHAT)).status_code == 200
     before = await gateway.metric(FALLBACKS)
-    proxy.delay_s = 4 * DEADLINE_S
+    proxy.delay_s = 1.5 * DEADLINE_S
     for _ in range(10):
         assert (await client.post(PATH, json=CHAT)).status_code == 200
     assert await gateway.metric(FALLBACKS) > before

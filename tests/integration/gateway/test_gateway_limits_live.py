@@ -46,7 +46,7 @@ async def test_an_edited_file_holds_without_a_restart_and_a_broken_one_is_refuse
     headers = {"authorization": f"Bearer {api_key}"}
     async with (
         start_gateway(plans_file=plans_file, workers=2) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=headers) as client,
+        httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client,
     ):
         await until_limit(client, "1000")
         replace_file(plans_file, BROKEN)
@@ -110,7 +110,7 @@ async def test_a_days_budget_ends_in_429_and_the_use_is_in_the_ledger(
     headers = {"authorization": f"Bearer {api_key}"}
     async with (
         start_gateway(plans_file=plans_file) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=headers) as client,
+        httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client,
     ):
         served = 0
         while (answer := await client.post(PATH, json=CHAT)).status_code == 200:
@@ -235,7 +235,7 @@ async def test_a_request_for_no_model_of_ours_charges_nothing(
     headers = {"authorization": f"Bearer {api_key}"}
     async with (
         start_gateway(plans_file=plans_file) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=headers) as client,
+        httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client,
         redis.Redis.from_url(flow_server.url) as flow,
     ):
         for _ in range(20):

@@ -11,14 +11,14 @@ import redis
 from aiohttp import web
 
 from gateway.flow import redis_keys
-from serving.flow.model_store import ModelStore
-from serving.flow.record import EngineLoad, ReplicaFacts, model_record_json, record_json
+from serving.flow.record import EngineLoad, ReplicaFacts, record_json
 from serving.flow.record_store import RecordStore
 from tests.free_ports import free_port
 from tests.gateway_callers import caller, load_by_worker, until_arrived, until_waiting
 from tests.gateway_process import GatewayProcess
 from tests.held_engine import EVENTS, Held
 from tests.plans_file import write_plans
+from tests.published_replicas import PublishedReplicas
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
 
@@ -193,7 +193,7 @@ async def test_a_stream_that_was_told_its_place_is_refused_inside_the_stream(
         "/v1/responses": {"model": MODEL, "input": "x"},
         "/v1/messages": {**CHAT, "max_tokens": 5},
     }
-    settings = {"slots": 1, "queue_notice_stream_s": 0, "queue_wait_s_max": 2.5}
+    settings = {"slots": 1, "queue_notice_stream_s": 0, "queue_wait_s_max": 6}
     async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
         first = asyncio.create_task(client.post(PATH, json=CHAT))
         await engine.request(0)
@@ -213,7 +213,7 @@ async def test_json_that_was_told_to_wait_is_cut_and_never_taken_for_success(
     start_gateway: Start, api_key: str, engine: ScriptedEngine
 ) -> None:
     held = Held(engine)
-    settings = {"slots": 1, "queue_notice_json_s": 0, "queue_wait_s_max": 2.5}
+    settings = {"slots": 1, "queue_notice_json_s": 0, "queue_wait_s_max": 6}
     async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
         first = asyncio.create_task(client.post(PATH, json=CHAT))
         await engine.request(0)
@@ -223,49 +223,37 @@ async def test_json_that_was_told_to_wait_is_cut_and_never_taken_for_success(
         await first
 
 
+@pytest.mark.timeout(120)
 async def test_without_a_replica_callers_wait_and_are_then_told_so(
     start_gateway: Start, api_key: str, engine: ScriptedEngine, flow_server: RedisServer
 ) -> None:
     """No replica of a known model is up: that is a wait, not a refusal, until it lasts too long."""
-    store = RecordStore(flow_server.url, model=MODEL, replica_id="r1")
-    keeper = ModelStore(flow_server.url, model=MODEL)
-    facts = ReplicaFacts(MODEL, "r1", context_tokens_max=4096, endpoints=())
-    record = record_json(
-        facts, url=engine.url, state="running", slots=1, load=EngineLoad(), published_at_ms=0
-    )
-
-    async def publish() -> None:
-        while True:
-            store.write(record)
-            await asyncio.sleep(1)
-
-    publishing = asyncio.create_task(publish())
-    gateway = start_gateway(upstream_url="", queue_wait_s_max=3)
-    async with gateway, caller(gateway, api_key) as client:
+    replicas = PublishedReplicas(flow_server.url, MODEL)
+    replicas.add("r1", engine.url, slots=1)
+    gateway = start_gateway(upstream_url="", queue_wait_s_max=6)
+    async with replicas, gateway, caller(gateway, api_key) as client:
         assert (await client.post(PATH, json=CHAT)).status_code == 200
-        publishing.cancel()
+        replicas.fall_silent("r1")
         while (answer := await client.post(PATH, json=CHAT)).status_code == 200:
             pass  # until the record expires
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_capacity")
         assert answer.headers["x-should-retry"] == "true"
         assert await state_of_model(client) == "dead"
         assert "Nothing serves this model" in answer.json()["error"]["message"]
-        keeper.write(
-            model_record_json(replicas_wanted=0, replicas_max=1)
-        )  # it lives longer than the wait
+        replicas.wanted = 0
+        while await state_of_model(client) != "scaled_to_zero":
+            await asyncio.sleep(0.02)
         answer = await client.post(PATH, json=CHAT)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_capacity")
         assert "put to sleep" in answer.json()["error"]["message"]
-        keeper.write(model_record_json(replicas_wanted=1, replicas_max=1))
+        replicas.wanted = 1
         while await state_of_model(client) != "starting":
             await asyncio.sleep(0.02)
         waiting = asyncio.create_task(client.post(PATH, json=CHAT))
         await until_waiting(client, 1)
-        store.write(record)  # a replica comes up while somebody waits
+        replicas.add("r2", engine.url, slots=1)  # one comes up while somebody waits
         assert (await waiting).status_code == 200
         assert await state_of_model(client) == "running"
-    store.close()
-    keeper.close()
 
 
 async def test_room_that_the_engine_has_filled_by_itself_is_not_handed_out(

@@ -41,7 +41,7 @@ async def test_a_model_that_the_plan_does_not_name_is_none(
     headers = {"authorization": f"Bearer {api_key}"}
     async with (
         start_gateway(plans_file=plans_file) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, headers=headers) as client,
+        httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client,
     ):
         for path, body in BODIES.items():
             answer = await client.post(path, json=body)
@@ -67,7 +67,7 @@ async def test_each_account_has_a_part_of_the_prefix_cache_unless_its_plan_share
     settings = {"plans_file": plans_file, "cache_salt_secret": "a secret", "workers": 2}
     async with (
         start_gateway(**settings) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as client,
     ):
 
         async def salts(headers: dict[str, str]) -> set[str | None]:

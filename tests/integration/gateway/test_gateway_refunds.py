@@ -97,7 +97,7 @@ async def test_a_refusal_gives_the_tokens_back(
 async def test_a_refusal_after_the_status_was_out_gives_the_tokens_back(
     start_line: StartLine, stream: bool
 ) -> None:
-    soon = {"queue_notice_stream_s": 0, "queue_notice_json_s": 0, "queue_wait_s_max": 2.5}
+    soon = {"queue_notice_stream_s": 0, "queue_notice_json_s": 0, "queue_wait_s_max": 6}
     async with start_line(**soon) as line:
         try:
             refused = await line.client.post(PATH, json={**CHAT, "stream": stream})

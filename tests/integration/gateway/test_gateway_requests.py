@@ -54,12 +54,15 @@ async def test_metrics_are_for_this_machine_and_not_for_whom_a_proxy_asks(
     start_gateway: Callable[..., GatewayProcess],
 ) -> None:
     forwarded = {"x-forwarded-for": "192.0.2.7"}
-    async with start_gateway() as gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+    async with (
+        start_gateway() as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as client,
+    ):
         assert (await client.get("/metrics")).status_code == 200
         assert (await client.get("/metrics", headers=forwarded)).status_code == 401
     async with (
         start_gateway(trusted_proxies="127.0.0.0/8") as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as client,
     ):
         assert (await client.get("/metrics", headers=forwarded)).status_code == 401
         assert (await client.get("/metrics")).status_code == 200
@@ -94,7 +97,7 @@ async def test_wrong_keys_get_401_each_with_its_own_code(
     if key == "unknown":
         key = new_api_key()
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    async with httpx.AsyncClient(base_url=gateway.url) as stranger:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as stranger:
         for path in (PATH, "/v1/completions", "/v1/responses", "/v1/embeddings"):
             answer = await stranger.post(path, json=CHAT, headers=headers)
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, code)
@@ -116,7 +119,7 @@ async def test_a_revocation_holds_from_the_next_request_on_in_every_worker(
 ) -> None:
     async with start_gateway(workers=3) as gateway:
         headers = {"authorization": f"Bearer {api_key}", "connection": "close"}
-        async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client:
             for _ in range(20):
                 assert (await client.post(PATH, json=CHAT)).status_code == 200
             record = await directory.find_key(api_key)
@@ -169,6 +172,7 @@ async def test_rate_headers_and_429(
         httpx.AsyncClient(
             base_url=gateway.url,
             headers={"authorization": f"Bearer {api_key}", "connection": "close"},
+            timeout=30,
         ) as client,
     ):
         answers = [await client.post(PATH, json=CHAT) for _ in range(4)]
@@ -219,7 +223,7 @@ async def test_the_command_runs_the_gateway_alone(
     """As people run it who have an engine already. Its options win over the environment."""
     gateway = start_gateway(port=1, workers=1)
     gateway.command = (floodgate(), "gateway", "--port", str(gateway.port), "--workers", "2")
-    async with gateway, httpx.AsyncClient(base_url=gateway.url) as client:
+    async with gateway, httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         assert len(gateway.workers()) == 2
         answer = await client.post(PATH, json=CHAT, headers={"authorization": f"Bearer {api_key}"})
         assert answer.status_code == 200
@@ -236,7 +240,7 @@ async def test_models_are_listed_and_found(client: httpx.AsyncClient) -> None:
 
 async def test_redeeming_over_http(gateway: GatewayProcess, directory: Directory) -> None:
     (invite,) = await directory.create_invites(1, "free")
-    async with httpx.AsyncClient(base_url=gateway.url) as stranger:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as stranger:
         bad = await stranger.post("/invites/redeem", json={"code": invite.code, "email": "nope"})
         assert (bad.status_code, bad.json()["error"]["param"]) == (400, "email")
         order = {"code": invite.code, "email": "new@example.com"}
@@ -263,7 +267,7 @@ async def test_no_secret_is_ever_logged(
 
 
 async def test_health_readiness_and_metrics(gateway: GatewayProcess, api_key: str) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         assert (await client.get("/healthz")).json() == {"status": "ok"}
         report = (await client.get("/readyz")).json()
         assert report["ready"] is True
@@ -282,7 +286,7 @@ async def test_metrics_add_up_over_workers(
 ) -> None:
     async with start_gateway(workers=3) as gateway:
         headers = {"authorization": f"Bearer {api_key}", "connection": "close"}
-        async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client:
             for _ in range(30):
                 await client.post(PATH, json=CHAT)
         counted = r'floodgate_requests_total{.*chat/completions.*"200"'
@@ -297,7 +301,7 @@ async def test_a_metrics_token_is_asked_for_once_it_is_set(
 ) -> None:
     async with (
         start_gateway(metrics_token="let-me-in") as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as client,
     ):
         assert (await client.get("/metrics")).status_code == 401
         answer = await client.get("/metrics", headers={"authorization": "Bearer let-me-in"})

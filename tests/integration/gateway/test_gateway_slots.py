@@ -61,7 +61,7 @@ async def test_slots_are_back_after_answers_that_outlived_their_time(
 
     engine.script = never_end
     async with (
-        start_gateway(slots=2, stream_life_s_max=0.3) as gateway,
+        start_gateway(slots=2, stream_life_s_max=2) as gateway,
         caller(gateway, api_key) as client,
     ):
         answers = await asyncio.gather(

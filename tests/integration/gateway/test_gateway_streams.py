@@ -278,7 +278,7 @@ async def test_an_answer_past_its_life_is_ended_in_words_and_in_the_engine(
 ) -> None:
     engine.script = begin_and_never_end
     async with (
-        start_gateway(stream_life_s_max=0.3) as gateway,
+        start_gateway(stream_life_s_max=2) as gateway,
         httpx.AsyncClient(
             base_url=gateway.url, headers={"authorization": f"Bearer {api_key}"}, timeout=30
         ) as client,

@@ -70,7 +70,7 @@ async def mail_to(server: MailServer, address: str, number: int) -> str:
 async def test_from_joining_to_a_chat(
     gate: GatewayProcess, mail_server: MailServer, operators: Directory
 ) -> None:
-    async with httpx.AsyncClient(base_url=gate.url) as client:
+    async with httpx.AsyncClient(base_url=gate.url, timeout=30) as client:
         joined = await client.post("/waitlist/join", json={"email": "ada@example.com"})
         assert joined.status_code == 201
         assert joined.json()["place"] == 1
@@ -123,7 +123,10 @@ async def test_people_are_let_in_by_themselves_as_far_as_the_engines_have_room(
         "release_automatic": True,
         "slots": 64,
     }
-    async with start_gateway(**settings) as first, httpx.AsyncClient(base_url=first.url) as client:
+    async with (
+        start_gateway(**settings) as first,
+        httpx.AsyncClient(base_url=first.url, timeout=30) as client,
+    ):
         tickets = []
         for number in range(40):
             body = {"email": f"person{number}@example.com"}
@@ -160,7 +163,7 @@ async def test_metrics_count_the_line_without_naming_anybody(
     await operators.overview.pause("releasing", paused=True)
     async with (
         start_gateway(**settings, workers=2) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as client,
     ):
         for name in ("ada", "bob", "cyd"):
             await client.post("/waitlist/join", json={"email": f"{name}@example.com"})
@@ -195,7 +198,7 @@ async def test_joins_count_for_the_network_that_a_trusted_proxy_names(
     }
     async with (
         start_gateway(**settings) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as client,
     ):
 
         async def join(email: str, address: str) -> int:
@@ -211,7 +214,7 @@ async def test_joins_count_for_the_network_that_a_trusted_proxy_names(
 async def test_errors_have_the_gates_shape_and_say_when_to_come_back(
     gate: GatewayProcess, operators: Directory, ledger_server: RedisServer
 ) -> None:
-    async with httpx.AsyncClient(base_url=gate.url) as client:
+    async with httpx.AsyncClient(base_url=gate.url, timeout=30) as client:
         await operators.overview.pause("joining", paused=True)
         answer = await client.post("/waitlist/join", json={"email": "ada@example.com"})
         assert answer.status_code == 503

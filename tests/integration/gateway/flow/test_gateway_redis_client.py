@@ -198,11 +198,16 @@ async def test_arguments_that_cannot_be_made_fail_their_call_and_nothing_after_i
         raise ZeroDivisionError("in the arguments")
 
     told = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    await take(flow)
-    with pytest.raises(FlowUnavailable, match="in the arguments"):
-        async with asyncio.timeout(20):
-            await flow.run_first("renew_worker", (), broken)
+    loop = asyncio.get_running_loop()
+    usual = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    try:
+        await take(flow)
+        with pytest.raises(FlowUnavailable, match="in the arguments"):
+            async with asyncio.timeout(20):
+                await flow.run_first("renew_worker", (), broken)
+    finally:
+        loop.set_exception_handler(usual)  # all tests share the loop
     assert isinstance(told[0]["exception"], ZeroDivisionError)
     async with asyncio.timeout(20):
         await until_answering(flow)

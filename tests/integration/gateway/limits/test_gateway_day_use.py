@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
@@ -16,7 +16,7 @@ from gateway.flow import redis_keys
 from gateway.flow.redis_client import FlowRedis
 from gateway.limits.flow_limits import Limits
 from gateway.limits.reservation import TokenAsk
-from gateway.limits.usage_sums import UsageLedgerUnavailable
+from gateway.limits.usage_sums import UsageLedgerUnavailable, UsageRow
 from gateway.telemetry.metrics import LEDGER_FALLBACKS
 from tests.plans_file import plan
 from tests.redis_server import RedisServer
@@ -33,9 +33,14 @@ ASK = TokenAsk("m", prompt_tokens=50, choices=1, output_cap=50)
 
 
 class CountingUsage(LedgerUsage):
-    """The real one, which also counts how often it was asked."""
+    """The real one, which also counts how often it was asked, and the batches that it added."""
 
     asked = 0
+    added = 0
+
+    async def add(self, writer: str, number: int, rows: Sequence[UsageRow]) -> None:
+        await super().add(writer, number, rows)
+        self.added += 1
 
     async def tokens_used(self, account_id: str, day: int) -> int:
         self.asked += 1
@@ -164,6 +169,8 @@ async def test_without_the_ledger_the_day_begins_with_a_guess_that_is_put_right_
     worker = make_worker()
     await worker.use(700)
     await until_in_ledger(worker, 700)
+    while not worker.usage.added:  # until its answer is here the worker counts them, too
+        await asyncio.sleep(0.01)
     getattr(ledger_server, how)()
     async with redis.Redis.from_url(flow_server.url) as client:  # as after a restart
         await client.delete(redis_keys.account_limits(ALICE.account_id))

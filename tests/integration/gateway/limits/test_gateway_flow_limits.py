@@ -236,8 +236,9 @@ async def test_a_surcharge_counts_and_a_refund_comes_back(
     limits.settle(held, Usage(50, 50, exact=True))
     await until_day_tokens(flow_server, ALICE.account_id, 100)
     held = await limits.reserve(ALICE, limited, ask(prompt=100, cap=700))
-    limits.settle(held, Usage(300, 700, exact=True))
-    await until_day_tokens(flow_server, ALICE.account_id, 1_100)
+    # So many that the minute's bucket, which leaks meanwhile, stays full for long.
+    limits.settle(held, Usage(3_000, 7_000, exact=True))
+    await until_day_tokens(flow_server, ALICE.account_id, 10_100)
     with pytest.raises(BudgetExhausted) as refusal:
         await limits.reserve(ALICE, limited, ask(prompt=1, cap=1))
     assert refusal.value.headers["x-ratelimit-remaining-tokens"] == "0"

@@ -50,6 +50,13 @@ async def test_the_larger_free_share_is_taken_first(workers: Workers) -> None:
     assert Counter(names)["large"] == 3
 
 
+@pytest.fixture(scope="module")
+def flow_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One that no gateway uses: the commands that it counts are those of the tests here."""
+    with RedisServer.flow(tmp_path_factory.mktemp("flow")) as server:
+        yield server
+
+
 async def test_slots_are_given_and_taken_back_without_reading_all_replicas(
     workers: Workers, state: Any
 ) -> None:

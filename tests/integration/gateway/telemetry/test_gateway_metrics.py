@@ -94,7 +94,7 @@ async def test_a_line_that_moves_is_seen_in_every_metric_of_it(
         assert await gateway.metric(reserved) > served * 100, "what it may use at most"
         await until_metric(gateway, "floodgate_settlements_waiting", 0)
         assert await gateway.metric("floodgate_settlements_dropped_total") == 0
-        async with httpx.AsyncClient() as operator:
+        async with httpx.AsyncClient(timeout=30) as operator:
             text = (await operator.get(gateway.url + "/metrics")).text
         assert "acct" not in text
         assert "key_" not in text
