@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gateway.app.ledger import open_ledger, tell_waitlist_errors
+from gateway.app.ledger import LedgerSide, open_ledger, tell_waitlist_errors
 from gateway.app.loops import start_loop, stop_loop
 from gateway.app.terms import (
     cache_salt_secret,
@@ -102,12 +102,7 @@ async def _lifespan(
         )
         stack.push_async_callback(upstream.close)
         capacity = _capacity(settings, flow, upstream)
-        authenticator = Authenticator(
-            ledger.keys,
-            cache_s=settings.key_cache_s,
-            stale_s_max=settings.key_stale_s_max,
-            clock=clock,
-        )
+        authenticator = _authenticator(settings, ledger)
         admission = Admission(flow, capacity, line_bounds(settings), clock=clock)
         stack.push_async_callback(admission.stop)
         grants = FlowChannel(
@@ -117,13 +112,7 @@ async def _lifespan(
         )
         stack.push_async_callback(grants.close)
         readiness = Readiness(flow, capacity, lambda: ledger.keys.available)
-        limits = Limits(
-            flow,
-            ledger.usage,
-            live_workers=lambda: admission.live_workers,
-            clock=clock,
-            wall_clock=time.time,
-        )
+        limits = _limits(flow, ledger, admission)
         stack.push_async_callback(limits.close)
         gate = _gate(
             settings,
@@ -211,6 +200,25 @@ def _mount(
             settings.metrics_token.get_secret_value(),
             trusted_networks(settings.trusted_proxies),
         )
+    )
+
+
+def _authenticator(settings: GatewaySettings, ledger: LedgerSide) -> Authenticator:
+    return Authenticator(
+        ledger.keys,
+        cache_s=settings.key_cache_s,
+        stale_s_max=settings.key_stale_s_max,
+        clock=time.monotonic,
+    )
+
+
+def _limits(flow: FlowRedis, ledger: LedgerSide, admission: Admission) -> Limits:
+    return Limits(
+        flow,
+        ledger.usage,
+        live_workers=lambda: admission.live_workers,
+        clock=time.monotonic,
+        wall_clock=time.time,
     )
 
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
