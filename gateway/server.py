@@ -92,6 +92,12 @@ class _Supervisor(Multiprocess):
         self._predecessors = [p for p in self._predecessors if p.process.is_alive()]
         super().keep_subprocess_alive()
 
+    def terminate_all(self) -> None:
+        """Also stops to listen: else new connections would wait, unheard, for the last answer."""
+        super().terminate_all()
+        for listener in self.sockets:
+            listener.close()
+
     def join_all(self) -> None:
         """Waits for the workers; predecessors get no longer than these."""
         super().join_all()
