@@ -24,7 +24,7 @@ class TcpProxy:
 
     async def fail_over_to(self, port: int) -> None:
         """As an address that moves to another server: open connections break."""
-        self._target_port = port
+        self.lead_new_ones_to(port)
         for writer in tuple(self._writers):
             writer.transport.abort()
 
