@@ -111,6 +111,13 @@ class ServingSettings(BaseSettings):
         description="What they may rise to when the line waits and vLLM has room; REPLICA_SLOTS "
         "if empty.",
     )
+    replica_slots_standby: int | None = Field(
+        default=None,
+        ge=0,
+        le=256,
+        description="Slots offered beyond what vLLM batches, so that it has the next request when "
+        "one ends; a sixteenth of REPLICA_SLOTS_MAX if empty.",
+    )
     kv_cache_gib: float | None = Field(
         default=None,
         gt=0,

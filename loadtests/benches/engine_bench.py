@@ -18,9 +18,9 @@ from loadtests.benches.bare_vllm import CPU_STEP_FLAGS, cpu_flags, gpu_flags, st
 from loadtests.benches.engine_plan import Answers, EnginePlan
 from loadtests.benches.engine_tables import tables
 from loadtests.benches.standing_line import (
+    batched_requests,
     looks_at_line,
     looks_at_vllm,
-    published_slots,
     standing_line,
 )
 from loadtests.benches.whole_path import WholePath, start_whole_path
@@ -77,7 +77,7 @@ def measure_one_after_the_other(
     whole: WholePath, plan: EnginePlan, recorder: Recorder, home: Path, folder: Path
 ) -> None:
     """All rounds of the whole path, then, in the memory that it has left, all of bare vLLM."""
-    slots = published_slots(home)
+    slots = batched_requests(home)
     plan = plan.for_gpu(slots)
     model_name = first_model(whole.target)
     recorder.fact("gpu_plan", {"slots": slots, "chats": plan.chats, "standing": plan.standing})

@@ -15,6 +15,9 @@ from loadtests.errors import MeasurementError
 from loadtests.probes.looks import Looks
 from loadtests.stack.target import Target
 
+# By default a replica offers a sixteenth more than vLLM batches: one slot of seventeen stands by.
+SLOTS_FOR_ONE_ON_STANDBY = 17
+
 
 @dataclass(frozen=True)
 class Look:
@@ -33,8 +36,8 @@ class StandingLine:
     preemptions: int
 
 
-def published_slots(home: Path) -> int:
-    """Slots of the one replica of a Floodgate with this home, by its record.
+def batched_requests(home: Path) -> int:
+    """Requests that vLLM batches in the one replica of a Floodgate with this home, by its record.
 
     Raises:
         MeasurementError: there is not one replica.
@@ -43,7 +46,8 @@ def published_slots(home: Path) -> int:
         records = _records(redis, "fg:replica:*")
     if len(records) != 1:
         raise MeasurementError(f"one replica was to be measured, not {len(records)}")
-    return int(records[0]["slots"])
+    slots = int(records[0]["slots"])
+    return slots - slots // SLOTS_FOR_ONE_ON_STANDBY
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from serving.settings import ServingSettings
 CPU_SLOTS_DEFAULT = 32
 GPU_SLOTS_DEFAULT = 256
 
+# Of 32 slots two, of 256 sixteen: see slot_rule. Under sixteen nothing stands by.
+SLOTS_FOR_ONE_ON_STANDBY = 16
+
 # SmolLM2-135M takes 23 KiB a token: 2 GiB hold 32 slots of 2,900 tokens.
 CPU_KV_CACHE_GIB_DEFAULT = 2.0
 
@@ -46,10 +49,16 @@ def slot_range(settings: ServingSettings, accelerator: Accelerator) -> SlotRange
         start = settings.engine_args.get("max_num_seqs", default)
         start = min(start, settings.replica_slots_max or start)
         start = max(start, settings.replica_slots_min or start)
+    most = settings.replica_slots_max or start
+    standby = settings.replica_slots_standby
+    if standby is None:
+        standby = most // SLOTS_FOR_ONE_ON_STANDBY
     return SlotRange(
         least=settings.replica_slots_min or max(1, start // 4),
         start=start,
-        most=settings.replica_slots_max or start,
+        most=most,
+        # An engine that batches more would run them, and one that batches fewer has a queue anyway.
+        standby=standby if settings.engine_args.get("max_num_seqs", most) == most else 0,
     )
 
 

@@ -38,7 +38,7 @@ class EngineWatch:
     @property
     def slots(self) -> int:
         """What the replica offers now."""
-        return self._slots.slots
+        return self._slots.offered
 
     def look(self, load: EngineLoad, *, line_waits: bool) -> None:
         """One look; kills an engine that has stood still for too long."""

@@ -4,6 +4,11 @@ Fewer when vLLM preempts (it computes again what it has thrown away) or keeps re
 while it runs fewer than the slots and no more than before (while it reads in what came at once, it
 runs more with each look); more when the line waits, all slots run and the KV cache has
 room for another step. The bounds are the operator's.
+
+While the engine runs all that it can batch, some more are offered, on standby: their requests wait
+inside vLLM, so that it has the next one in the step in which one ends. From the end of an answer
+to the first step of the next grant two or three steps pass on two busy cores. Where fewer slots
+than the batch are offered, vLLM would run whatever it was given: then nothing stands by.
 """
 
 from __future__ import annotations
@@ -25,11 +30,12 @@ _KV_USE_MAX = 0.9
 
 @dataclass(frozen=True, slots=True)
 class SlotRange:
-    """Slots of one replica: what they may fall to, begin with and may rise to."""
+    """Slots of one replica: what they may fall to, begin with and may rise to, and on standby."""
 
     least: int
     start: int
     most: int
+    standby: int = 0
 
 
 class SlotRule:
@@ -44,11 +50,21 @@ class SlotRule:
         self._roomy_looks = 0
         self._held_until = float("-inf")
 
+    @property
+    def offered(self) -> int:
+        """What the gateways may hold at once: the slots, and those on standby."""
+        return self.slots + self._standby
+
+    @property
+    def _standby(self) -> int:
+        return self._range.standby if self.slots == self._range.most else 0
+
     def look(self, load: EngineLoad, *, line_waits: bool, now: float) -> int:
-        """Slots from now on. `now` in seconds of a monotonic clock."""
+        """What is offered from now on. `now` in seconds of a monotonic clock."""
         preempted = load.preemptions > self._preemptions
         self._preemptions = load.preemptions
-        queues = load.waiting > 0 and load.running < self.slots and load.running <= self._running
+        is_full = load.running >= self.slots or load.running > self._running
+        queues = load.waiting > self._standby and not is_full
         self._running = load.running
         self._queueing_looks = self._queueing_looks + 1 if queues else 0
         has_room = line_waits and not preempted and self._has_room(load)
@@ -60,7 +76,7 @@ class SlotRule:
         elif self._roomy_looks >= _LOOKS and now >= self._held_until:
             self.slots = min(self._range.most, self.slots + self._step)
             self._roomy_looks = 0
-        return self.slots
+        return self.offered
 
     @property
     def _step(self) -> int:

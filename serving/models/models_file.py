@@ -37,6 +37,7 @@ OF_A_MODEL = frozenset(
         "replica_slots",
         "replica_slots_min",
         "replica_slots_max",
+        "replica_slots_standby",
         "kv_cache_gib",
         "lora_modules",
         "gpu_memory_utilization",

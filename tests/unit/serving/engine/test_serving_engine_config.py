@@ -125,17 +125,17 @@ def test_a_failing_replica_is_tried_once(settings: ServingSettings) -> None:
 @pytest.mark.parametrize(
     ("changes", "expected", "batched"),
     [
-        ({}, SlotRange(8, 32, 32), 32),
+        ({}, SlotRange(8, 32, 32, standby=2), 32),
         ({"replica_slots": 3}, SlotRange(1, 3, 3), 3),
         (
             {"replica_slots": 16, "replica_slots_min": 2, "replica_slots_max": 48},
-            SlotRange(2, 16, 48),
+            SlotRange(2, 16, 48, standby=3),
             48,
         ),
         ({"replica_slots_max": 8}, SlotRange(2, 8, 8), 8),
-        ({"replica_slots_max": 48}, SlotRange(8, 32, 48), 48),
-        ({"replica_slots_min": 40}, SlotRange(40, 40, 40), 40),
-        ({"engine_args": {"max_num_seqs": 20}}, SlotRange(5, 20, 20), 20),
+        ({"replica_slots_max": 48}, SlotRange(8, 32, 48, standby=3), 48),
+        ({"replica_slots_min": 40}, SlotRange(40, 40, 40, standby=2), 40),
+        ({"engine_args": {"max_num_seqs": 20}}, SlotRange(5, 20, 20, standby=1), 20),
         (
             {"replica_slots_max": 8, "engine_args": {"max_num_seqs": 20}},
             SlotRange(2, 8, 8),

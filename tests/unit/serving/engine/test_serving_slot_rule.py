@@ -11,8 +11,8 @@ from serving.flow.record import EngineLoad
 class Engine:
     """A replica looked at once a second."""
 
-    def __init__(self, least: int = 4, most: int = 64, start: int = 32) -> None:
-        self.rule = SlotRule(SlotRange(least, start, most))
+    def __init__(self, least: int = 4, most: int = 64, start: int = 32, standby: int = 0) -> None:
+        self.rule = SlotRule(SlotRange(least, start, most, standby))
         self._seconds: Iterator[int] = iter(range(10_000))
 
     def look(self, times: int = 1, *, line_waits: bool = True, **load: float) -> int:
@@ -92,3 +92,24 @@ def test_it_settles_where_the_cache_is_just_full_enough() -> None:
         engine.look(running=running, kv_use=min(1.0, running / 40), preemptions=preemptions)
         seen.append(engine.rule.slots)
     assert set(seen[20:]) <= set(range(32, 41)), seen
+
+
+def test_an_engine_that_runs_its_whole_batch_is_offered_some_on_standby() -> None:
+    engine = Engine(most=32, standby=2)
+    assert engine.rule.offered == 34
+    assert engine.look(20, running=32, waiting=2) == 32
+    assert engine.look(20, running=31, waiting=2) == 32, "between the end of one and the next step"
+    assert engine.rule.offered == 34
+
+
+def test_an_engine_that_keeps_more_waiting_than_stand_by_offers_what_it_runs() -> None:
+    engine = Engine(most=32, standby=2)
+    assert engine.look(4, running=20, waiting=14) == 20
+    assert engine.rule.offered == 20, "it would run those on standby too"
+
+
+def test_nothing_stands_by_before_the_slots_have_risen_to_the_whole_batch() -> None:
+    engine = Engine(most=34, standby=2)
+    assert engine.rule.offered == 32
+    assert engine.look(3, running=32, kv_use=0.5) == 34
+    assert engine.rule.offered == 36
