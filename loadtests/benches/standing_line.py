@@ -94,6 +94,9 @@ def vllm_look(metrics: str) -> Look:
 def standing_line(taken: Sequence[Look]) -> StandingLine:
     """The looks of which both neighbours saw a line too: records are a second old.
 
+    From the first on at which the engine ran its most: before, it reads in what came at once, four
+    seconds of some 35 on two cores.
+
     Raises:
         MeasurementError: there was no line.
     """
@@ -104,7 +107,8 @@ def standing_line(taken: Sequence[Look]) -> StandingLine:
     ]
     if not running:
         raise MeasurementError("no line stood in front of the engine")
-    return StandingLine(running, taken[-1].preemptions - taken[0].preemptions)
+    filled = running.index(max(running))
+    return StandingLine(running[filled:], taken[-1].preemptions - taken[0].preemptions)
 
 
 def _flow_redis(home: Path) -> Redis:

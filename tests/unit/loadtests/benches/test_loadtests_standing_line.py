@@ -21,6 +21,11 @@ def test_looks_count_between_two_others_that_saw_a_line() -> None:
     assert standing_line(taken) == StandingLine(running=[2], preemptions=6)
 
 
+def test_looks_count_once_the_engine_was_full() -> None:
+    taken = [Look(8, running, 0) for running in (0, 4, 20, 32, 30, 32, 31)]
+    assert standing_line(taken).running == [32, 30, 32]
+
+
 @pytest.mark.parametrize("taken", [[], [Look(1, 1, 0)], [Look(0, 1, 0)] * 9])
 def test_a_run_without_a_line_is_no_measurement(taken: list[Look]) -> None:
     with pytest.raises(MeasurementError, match="no line"):
