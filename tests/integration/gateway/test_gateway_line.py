@@ -240,6 +240,9 @@ async def test_without_a_replica_callers_wait_and_are_then_told_so(
         assert answer.headers["x-should-retry"] == "true"
         assert await state_of_model(client) == "dead"
         assert "Nothing serves this model" in answer.json()["error"]["message"]
+        soon_s = int(answer.headers["retry-after"])
+        answer = await client.post(PATH, json=CHAT)
+        assert 5 <= soon_s < int(answer.headers["retry-after"]) <= 120, "it lasts"
         replicas.wanted = 0
         while await state_of_model(client) != "scaled_to_zero":
             await asyncio.sleep(0.02)
