@@ -22,10 +22,15 @@ from gateway.line.engine_looks import EngineLooks
 from gateway.line.fairness import FairnessGauge
 from gateway.line.line_terms import AccountView, LineBounds
 from gateway.line.pool_line import PoolLine
+from gateway.line.pool_models import PoolModels
 from gateway.line.slot import LineLoad, Slot
 from gateway.line.ticket import Granted, Passage, Place, SlotAsk, Ticket
-from gateway.telemetry.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
-from gateway.telemetry.metrics import SLOTS_CAPACITY, SLOTS_HELD
+from gateway.telemetry.line_metrics import (
+    QUEUE_BYTES,
+    QUEUE_LENGTH,
+    SLOTS_CAPACITY,
+    SLOTS_HELD,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +56,7 @@ class Admission:
         self._lines: dict[str, PoolLine] = {}
         self._engines = EngineLooks()
         self._fairness = FairnessGauge(flow, clock)
+        self._models = PoolModels()
         self._draining = False
 
     @property
@@ -114,6 +120,7 @@ class Admission:
     async def serve_lines(self) -> None:
         """Heartbeats, places and ends of waits, until cancelled."""
         while True:
+            self._models.tell(self._capacity.view)
             for pool in self._pools():
                 line = self._line_of(pool)
                 line.look_at(pool)

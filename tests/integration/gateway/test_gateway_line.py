@@ -146,7 +146,7 @@ async def test_refusals_say_why_and_when_to_come_back(
         assert refused.headers["x-should-retry"] == "true"
         held.let_go(3)
         await asyncio.gather(first, *others)
-        reason = rf'floodgate_refused_total{{model="upstream@.*",plan="free",reason="{code}"}}'
+        reason = rf'floodgate_refused_total{{model="{MODEL}",plan="free",reason="{code}"}}'
         assert await gateway.metric(reason.replace("{", r"\{")) >= 1
 
 
