@@ -210,6 +210,7 @@ def serve_one_a_second(line: PoolLine) -> None:
     """What the line drains at, by two looks at it."""
     for at in (0, 10):
         line.lease.drain.look(at, granted=at, waiting=1)
+    line.lease.waiting_everywhere = len(line.tickets.waiting)
 
 
 @pytest.mark.parametrize(
