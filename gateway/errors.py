@@ -23,6 +23,7 @@
         │   ├── EngineBusy              the engine has too much to do
         │   ├── QueueFull               the line is as long as may be
         │   ├── QueueTimeout            waited as long as may be
+        │   ├── NoReplica               waited as long as may be, and nothing ran
         │   └── Draining                this worker stops; another one goes on
         └── StreamLifeExceeded     504
 
@@ -140,6 +141,8 @@ class BudgetExhausted(RateLimited):
 
 
 class AccountQueueFull(RateLimited):
+    """No place is kept: the account's own line is what is full."""
+
     code = "account_queue_full"
 
     def __init__(self, waiting_requests: int, retry_after_s: int) -> None:
@@ -188,9 +191,9 @@ class EngineBusy(Unavailable):
 class QueueFull(Unavailable):
     code = "queue_full"
 
-    def __init__(self, retry_after_s: int) -> None:
+    def __init__(self, retry_after_s: int, *, place_is_kept: bool) -> None:
         super().__init__(
-            f"The line is full. Try again in {retry_after_s} s: your place is kept until then.",
+            f"The line is full. {_come_back(retry_after_s, place_is_kept)}",
             headers=retry_headers(retry_after_s),
         )
 
@@ -198,10 +201,20 @@ class QueueFull(Unavailable):
 class QueueTimeout(Unavailable):
     code = "queue_timeout"
 
-    def __init__(self, waited_s: float, retry_after_s: int) -> None:
+    def __init__(self, waited_s: float, retry_after_s: int, *, place_is_kept: bool) -> None:
         super().__init__(
-            f"Nothing became free within {waited_s:.0f} s. Try again in {retry_after_s} s: your "
-            "place is kept until then.",
+            f"Nothing became free within {waited_s:.0f} s. "
+            f"{_come_back(retry_after_s, place_is_kept)}",
+            headers=retry_headers(retry_after_s),
+        )
+
+
+class NoReplica(Unavailable):
+    """A wait ended while nothing ran. `why` is a sentence."""
+
+    def __init__(self, why: str, retry_after_s: int, *, place_is_kept: bool) -> None:
+        super().__init__(
+            f"{why} {_come_back(retry_after_s, place_is_kept)}",
             headers=retry_headers(retry_after_s),
         )
 
@@ -209,12 +222,13 @@ class QueueTimeout(Unavailable):
 class Draining(Unavailable):
     code = "draining"
 
-    def __init__(self, *, was_running: bool = False) -> None:
+    def __init__(self, *, was_running: bool = False, place_is_kept: bool = False) -> None:
         """`was_running`: the answer outlived the time that a stopping worker has for it."""
-        what = "before this answer's end. Try again in 1 s."
-        if not was_running:
-            what = "Try again in 1 s: your place is kept."
-        super().__init__(f"This gateway is being restarted. {what}", headers=retry_headers(1))
+        what = " before this answer's end." if was_running else "."
+        super().__init__(
+            f"This gateway is being restarted{what} {_come_back(1, place_is_kept)}",
+            headers=retry_headers(1),
+        )
 
 
 class StreamLifeExceeded(ApiError):
@@ -230,6 +244,11 @@ RETRY_AFTER_S_MAX = 120
 def retry_headers(retry_after_s: int) -> Mapping[str, str]:
     """The headers that tell an SDK to come back, and when."""
     return {"retry-after": str(retry_after_s), "x-should-retry": "true"}
+
+
+def _come_back(retry_after_s: int, place_is_kept: bool) -> str:
+    kept = ": your place is kept until then" if place_is_kept else ""
+    return f"Try again in {retry_after_s} s{kept}."
 
 
 def _engine_words(body: bytes) -> tuple[str, str | None]:

@@ -220,6 +220,7 @@ class Exchange:
                 prefix=work.prefix,
             ),
             self._relay,
+            model=work.reservation.model,
             plan=plan.name,
             passage=self._passage,
             with_notices=work.with_notices,
@@ -240,6 +241,7 @@ class Exchange:
         with await self._gate.upstream.post(
             slot.replica.url, work.endpoint.path, work.body, headers
         ) as answer:
-            labelled(GRANT_TO_FIRST_BYTE, work.pool.name).observe(answer.sent_at - slot.granted_at)
+            to_first_byte = labelled(GRANT_TO_FIRST_BYTE, work.reservation.model)
+            to_first_byte.observe(answer.sent_at - slot.granted_at)
             state["phase"] = "streaming"
             await self._relay.pass_on(answer)

@@ -62,14 +62,16 @@ class LineEntrance:
         ask: SlotAsk,
         relay: Relay,
         *,
+        model: str,
         plan: str,
         passage: Passage,
         with_notices: bool = True,
     ) -> Slot:
         """A slot, after as long a wait as the line makes.
 
-        `passage` is what the request has behind it in line, and is brought up to date: what it
-        was charged is for the caller to settle, with a slot or without.
+        `model` is the one that was asked for, which may share the pool with others. `passage` is
+        what the request has behind it in line, and is brought up to date: what it was charged is
+        for the caller to settle, with a slot or without.
 
         Raises:
             ApiError: the line refuses, or the wait lasted too long.
@@ -79,7 +81,7 @@ class LineEntrance:
             while True:
                 ticket = await self._admission.enter(pool, ask, passage)
                 waited = ticket.granted is None
-                granted = await self._turn(pool, ticket, relay, with_notices)
+                granted = await self._turn(pool, ticket, relay, model, with_notices)
                 passage.was_granted = True
                 passage.charged += granted.charge
                 passage.waited_s = ticket.waited_s(self._clock())
@@ -91,16 +93,18 @@ class LineEntrance:
                 passage.waited_s += _UNTIL_KNOWN_S
                 await asyncio.sleep(_UNTIL_KNOWN_S)
         except ApiError as error:
-            labelled(REFUSED, pool.name, plan, error.code).inc()
+            labelled(REFUSED, model, plan, error.code).inc()
             raise
         if is_first:  # on its way to another replica a request was admitted before
-            labelled(ADMITTED, pool.name, plan, "yes" if waited else "no").inc()
-            labelled(QUEUE_WAIT, pool.name, plan).observe(passage.waited_s)
-        self._measure_estimate(pool.name, ticket, served=True)
+            labelled(ADMITTED, model, plan, "yes" if waited else "no").inc()
+            labelled(QUEUE_WAIT, model, plan).observe(passage.waited_s)
+        self._measure_estimate(model, ticket, served=True)
         relay.tell_of_prefill(every_s=self._notices.every_s)
         return slot
 
-    async def _turn(self, pool: Pool, ticket: Ticket, relay: Relay, with_notices: bool) -> Granted:
+    async def _turn(
+        self, pool: Pool, ticket: Ticket, relay: Relay, model: str, with_notices: bool
+    ) -> Granted:
         due_s = self._notices.due_s(relay) if with_notices else _NEVER
         ticket.notice_at = ticket.entered_at + due_s
         try:
@@ -109,7 +113,7 @@ class LineEntrance:
                 ticket.notice_at = self._clock() + self._notices.every_s
         except ApiError as error:
             if not isinstance(error, Draining):  # which ends the wait for reasons of its own
-                self._measure_estimate(pool.name, ticket, served=False)
+                self._measure_estimate(model, ticket, served=False)
             raise
         except BaseException:  # hung up
             self._admission.abandon(pool, ticket)

@@ -225,7 +225,10 @@ def _limits(flow: FlowRedis, ledger: LedgerSide, admission: Admission) -> Limits
 def _capacity(settings: GatewaySettings, flow: FlowRedis, upstream: Upstream) -> Capacity:
     if settings.upstream_url:
         return UpstreamCapacity(
-            upstream, url=settings.upstream_url.rstrip("/"), slots=settings.slots
+            upstream,
+            url=settings.upstream_url.rstrip("/"),
+            slots=settings.slots,
+            clock=time.monotonic,
         )
     return FlowCapacity(flow, upstream, clock=time.monotonic)
 

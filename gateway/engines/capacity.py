@@ -52,6 +52,7 @@ class FlowCapacity:
         self._by_model: dict[str, Pool] = {}
         self._models = AbsenceWatch(_UNLISTED_S_MAX)
         self._addresses = AbsenceWatch(_SILENT_S_MAX)
+        self._empty_since = clock()
         self.view = PoolView()
         self.engine_answered = False
 
@@ -79,7 +80,9 @@ class FlowCapacity:
             self._models.forget(model)
             del self._by_model[model]
         self._by_model |= listed
-        self.view = PoolView.of(self._by_model)
+        if self._by_model:
+            self._empty_since = now
+        self.view = PoolView.of(self._by_model, empty_s=now - self._empty_since)
         self._give_up_silent(listed.values(), now)
         if not self.engine_answered:
             await self._probe()
@@ -131,8 +134,12 @@ class UpstreamCapacity:
     # A busy machine may starve one probe; requests find out by themselves when it is really gone.
     _SILENT_PROBES_MAX = 3
 
-    def __init__(self, upstream: Upstream, *, url: str, slots: int) -> None:
+    def __init__(
+        self, upstream: Upstream, *, url: str, slots: int, clock: Callable[[], float]
+    ) -> None:
         self._upstream = upstream
+        self._clock = clock
+        self._empty_since = clock()
         self._url = url
         self._slots = slots
         # Gateways in front of one server share its line, also when they share flow with others.
@@ -154,7 +161,9 @@ class UpstreamCapacity:
         except EngineUnreachable as error:
             self._silent_probes += 1
             log.warning("upstream_unreachable", url=self._url, error=str(error))
-            if self._silent_probes >= self._SILENT_PROBES_MAX:
+            if not self.view.by_model:
+                self.view = PoolView(empty_s=self._clock() - self._empty_since)
+            elif self._silent_probes >= self._SILENT_PROBES_MAX:
                 self.view = PoolView({model: Pool(self._pool) for model in self.view.by_model})
             return
         self._silent_probes = 0
@@ -167,4 +176,7 @@ class UpstreamCapacity:
             slots=self._slots,
         )
         pool = Pool(self._pool, (replica,))
-        self.view = PoolView(dict.fromkeys(models, pool))
+        now = self._clock()
+        if models:
+            self._empty_since = now
+        self.view = PoolView(dict.fromkeys(models, pool), now - self._empty_since)

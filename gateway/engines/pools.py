@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.engines.comeback import retry_after_s
 from gateway.engines.replica_record import ModelRecord, Replica
 from gateway.errors import ApiError, NotFound, Unavailable, retry_headers
 
@@ -89,16 +90,17 @@ class Pool:
 class PoolView:
     """Model name -> pool, with adapters as models of their own that share their base's pool.
 
-    Replaced as a whole by whoever watches capacity.
+    Replaced as a whole by whoever watches capacity. `empty_s`: how long there has been no model.
     """
 
     by_model: Mapping[str, Pool] = field(default_factory=dict)
+    empty_s: float = 0.0
 
     @classmethod
-    def of(cls, by_model: Mapping[str, Pool]) -> "PoolView":
+    def of(cls, by_model: Mapping[str, Pool], *, empty_s: float = 0.0) -> "PoolView":
         """With the adapters of each model; a model's name goes before an adapter's."""
         adapters = {name: pool for pool in by_model.values() for name in pool.adapters}
-        return cls({**adapters, **by_model})
+        return cls({**adapters, **by_model}, empty_s)
 
     def pools(self) -> tuple[Pool, ...]:
         return tuple({pool.name: pool for pool in self.by_model.values()}.values())
@@ -128,9 +130,10 @@ class PoolView:
     def absence(self, model: str) -> ApiError:
         """What a caller is told of a model that is not here."""
         if not self.by_model:
+            wait_s = retry_after_s(self.empty_s)
             return Unavailable(
-                "No model is being served yet. Try again shortly.",
-                headers=retry_headers(5),
+                f"No model is being served yet. Try again in {wait_s} s.",
+                headers=retry_headers(wait_s),
             )
         return NotFound(
             f"The model '{model[:200]}' does not exist. GET /v1/models lists those that do.",

@@ -7,8 +7,7 @@ share, the limits divided by the living workers, and counts it in `floodgate_flo
 """
 
 import uuid
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from gateway.answer.usage import Usage
 from gateway.auth import Caller, revoked_key
@@ -18,7 +17,7 @@ from gateway.flow.redis_client import FlowRedis
 from gateway.limits.day_use import DaySeed, DayUse
 from gateway.limits.local_limits import LocalLimits
 from gateway.limits.plans import Plan
-from gateway.limits.rate_headers import Quota, wire_headers
+from gateway.limits.rate_headers import wire_headers
 from gateway.limits.reservation import (
     Budget,
     Decision,
@@ -28,13 +27,17 @@ from gateway.limits.reservation import (
     Verdict,
     refusal,
 )
+from gateway.limits.reserve_answer import DayUnknown, Decided, KeyRevoked, parse_answer
 from gateway.limits.settlements import Settlement, Settlements
 from gateway.limits.usage_sums import UsageLedger, UsageSums
-from gateway.telemetry.metrics import FLOW_FALLBACKS, TOKENS_RESERVED, TOKENS_SETTLED, labelled
+from gateway.telemetry.metrics import (
+    FLOW_FALLBACKS,
+    TOKENS_RESERVED,
+    TOKENS_RETURNED,
+    TOKENS_SETTLED,
+    labelled,
+)
 
-_REVOKED = -1
-_DAY_UNKNOWN = -2
-_TOO_LATE = -3
 # Once to learn that the day is unknown and once to tell it; once more where midnight comes between
 # or Redis's clock was set forward.
 _TRIES = 3
@@ -113,6 +116,8 @@ class Limits:
 
     def give_back(self, reservation: Reservation) -> None:
         """Takes the whole charge back, for a request that no engine has seen."""
+        plan = reservation.plan.name
+        labelled(TOKENS_RETURNED, reservation.model, plan).inc(reservation.tokens)
         self._correct(reservation, 0, requests_back=1)
 
     async def keep_books(self) -> None:
@@ -158,20 +163,20 @@ class Limits:
             if self._ahead_us is not None:
                 until_us = sent_us + self._ahead_us + self._flow.deadline_us
             args = _arguments(caller, budget, terms, until_us, seed)
-            answer = await self._flow.run("reserve", keys, args)
-            if answer[0] == _REVOKED:
+            answer = parse_answer(await self._flow.run("reserve", keys, args))
+            if isinstance(answer, KeyRevoked):
                 raise revoked_key()
-            if answer[0] == _DAY_UNKNOWN:
-                seed = await self._day_use.ask(caller.account_id, answer[1])
+            if isinstance(answer, DayUnknown):
+                seed = await self._day_use.ask(caller.account_id, answer.today)
                 continue
-            self._ahead_us = answer[-1 if answer[0] == _TOO_LATE else 13] - sent_us
-            if answer[0] != _TOO_LATE:
+            self._ahead_us = answer.now_us - sent_us
+            if isinstance(answer, Decided):
                 break
         else:
             raise FlowUnavailable("reserve.lua does not take today's use")
-        if answer[-1]:
-            self._day_use.put_right(caller.account_id, answer[8])
-        return _decision(answer, budget)
+        if answer.day_is_guess:
+            self._day_use.put_right(caller.account_id, answer.today)
+        return answer.decision(budget)
 
 
 def _arguments(
@@ -183,21 +188,3 @@ def _arguments(
     )
     known = f"{seed.day} {seed.tokens} {seed.known:d}" if seed else ""
     return caller.key_id, numbers, known
-
-
-def _decision(answer: Sequence[Any], budget: Budget) -> Decision:
-    verdict, cap, requests_left, requests_reset_ms, tokens_left, tokens_reset_ms = answer[:6]
-    day_left, day_reset_ms, today, day_since_us, leaked_at_us = answer[6:11]
-    limit = budget.tokens_per_day
-    return Decision(
-        Verdict(verdict),
-        cap,
-        Quota(budget.requests_per_minute, requests_left, requests_reset_ms),
-        Quota(budget.tokens_per_minute, tokens_left, tokens_reset_ms),
-        None if limit is None else Quota(limit, day_left, day_reset_ms),
-        today=today,
-        day_since_us=day_since_us,
-        leaked_at_us=leaked_at_us,
-        request_leaked_at_us=answer[12],
-        wait_ms=answer[11],
-    )

@@ -12,16 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from gateway.engines.capacity import Capacity
-from gateway.engines.pools import Pool, PoolState
+from gateway.engines.pools import Pool
 from gateway.engines.replica_record import Replica
-from gateway.errors import (
-    ApiError,
-    Draining,
-    FlowUnavailable,
-    QueueTimeout,
-    Unavailable,
-    retry_headers,
-)
+from gateway.errors import Draining, FlowUnavailable
 from gateway.flow import redis_keys
 from gateway.flow.redis_channel import FlowChannel
 from gateway.flow.redis_client import FlowRedis
@@ -29,23 +22,21 @@ from gateway.line.engine_looks import EngineLooks
 from gateway.line.fairness import FairnessGauge
 from gateway.line.line_terms import AccountView, LineBounds
 from gateway.line.pool_line import PoolLine
+from gateway.line.pool_models import PoolModels
 from gateway.line.slot import LineLoad, Slot
 from gateway.line.ticket import Granted, Passage, Place, SlotAsk, Ticket
-from gateway.telemetry.line_metrics import QUEUE_BYTES, QUEUE_LENGTH
-from gateway.telemetry.metrics import SLOTS_CAPACITY, SLOTS_HELD
+from gateway.telemetry.line_metrics import (
+    QUEUE_BYTES,
+    QUEUE_LENGTH,
+    SLOTS_CAPACITY,
+    SLOTS_HELD,
+)
 
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = 1.0
 # Places asked for in one call: 500 take Redis about a millisecond.
 _PLACES_A_CALL = 500
-_RETRY_AFTER_NO_CAPACITY_S = 15
-# What a caller is told whose wait ended while nothing ran.
-_NO_CAPACITY = {
-    PoolState.STARTING: "The model is still starting.",
-    PoolState.SCALED_TO_ZERO: "The model had been put to sleep, and no replica has come up yet.",
-    PoolState.DEAD: "Nothing serves this model at the moment.",
-}
 
 
 class Admission:
@@ -65,6 +56,7 @@ class Admission:
         self._lines: dict[str, PoolLine] = {}
         self._engines = EngineLooks()
         self._fairness = FairnessGauge(flow, clock)
+        self._models = PoolModels()
         self._draining = False
 
     @property
@@ -97,8 +89,7 @@ class Admission:
         line = self._line_of(pool)
         ticket = await line.enter(ask, passage)
         if self._draining and ticket.granted is None:
-            line.leave(ticket, retry_after_s=1)
-            raise Draining()
+            raise Draining(place_is_kept=line.leave(ticket, retry_after_s=1))
         return ticket
 
     def slot_of(self, pool: Pool, ticket: Ticket, granted: Granted) -> Slot | None:
@@ -129,8 +120,10 @@ class Admission:
     async def serve_lines(self) -> None:
         """Heartbeats, places and ends of waits, until cancelled."""
         while True:
+            self._models.tell(self._capacity.view)
             for pool in self._pools():
                 line = self._line_of(pool)
+                line.look_at(pool)
                 used = line.lease.slots_used
                 line.lease.replicas = self._engines.with_room(pool.running, used)
                 try:
@@ -139,7 +132,7 @@ class Admission:
                 except FlowUnavailable as error:
                     log.warning("lease_not_renewed", pool=pool.name, error=str(error))
                     self._tell(self._due(line), itertools.repeat(Place(None, None)))
-                self._end_long_waits(pool, line)
+                line.end_long_waits(pool.state)
                 self._engines.look_for_idle_slots(pool, line.lease.slots_used)
                 await self._fairness.look(pool.name)
                 _measure(pool, line)
@@ -168,8 +161,7 @@ class Admission:
         self._draining = True
         for line in self.lines:
             for ticket in list(line.tickets.waiting.values()):
-                line.leave(ticket, retry_after_s=1)
-                ticket.tell(Draining())
+                ticket.tell(Draining(place_is_kept=line.leave(ticket, retry_after_s=1)))
 
     async def stop(self) -> None:
         """Gives up every lease, when the worker stops."""
@@ -206,20 +198,6 @@ class Admission:
                 ticket.foretold = (place.eta, self._clock())
             ticket.notice_at = float("inf")
             ticket.tell(place)
-
-    def _end_long_waits(self, pool: Pool, line: PoolLine) -> None:
-        now = self._clock()
-        for ticket in [t for t in line.tickets.waiting.values() if t.deadline <= now]:
-            retry_after_s = line.lease.retry_after_s()
-            error: ApiError = QueueTimeout(ticket.waited_s(now), retry_after_s)
-            if pool.state is not PoolState.RUNNING:
-                retry_after_s = _RETRY_AFTER_NO_CAPACITY_S
-                error = Unavailable(
-                    f"{_NO_CAPACITY[pool.state]} Try again in {retry_after_s} s.",
-                    headers=retry_headers(retry_after_s),
-                )
-            line.leave(ticket, retry_after_s=retry_after_s)
-            ticket.tell(error)
 
     def _pools(self) -> list[Pool]:
         """Those in view, and those that went out of it while somebody waits."""

@@ -10,7 +10,7 @@ import structlog
 from gateway.engines.pools import Pool
 from gateway.engines.replica_record import Replica
 from gateway.line.engine_excess import EXCESS_LOOKS, IDLE_LOOKS, LastingExcess
-from gateway.telemetry.metrics import SLOTS_WITHOUT_WORK
+from gateway.telemetry.line_metrics import SLOTS_WITHOUT_WORK
 
 log = structlog.get_logger(__name__)
 

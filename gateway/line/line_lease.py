@@ -7,6 +7,7 @@ made them; a grant that gets lost is told again by the next heartbeat until it i
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -66,6 +67,8 @@ class LineLease:
         self.drain = DrainRate()
         self.waiting_everywhere = 0
         self.live_workers = 1
+        # Whether Redis has answered the last heartbeat.
+        self.is_heard = True
         self.replicas: dict[str, Replica] = {}
         self.slots_used: dict[str, int] = {}
 
@@ -96,9 +99,9 @@ class LineLease:
             self.tickets.end_entering(ticket)
         what = self._take_entered(ticket, answer)
         if what == Entered.ACCOUNT_FULL:
-            raise AccountQueueFull(ask.waiting_requests, retry_after_s)
+            raise AccountQueueFull(ask.waiting_requests, self.retry_after_s(answer[2]))
         if what == Entered.LINE_FULL:
-            raise QueueFull(retry_after_s)
+            raise QueueFull(retry_after_s, place_is_kept=True)
 
     async def _enter(self, ticket: Ticket, args: Sequence[str | int]) -> Any:
         call = self._flow.call("enter_line", self._keys, args)
@@ -128,18 +131,26 @@ class LineLease:
             self.tickets.register(ticket)
             if self.tickets.has_leaves:
                 self.call_soon()
-        self.take_grants(grants)
+        if what != Entered.ACCOUNT_FULL:
+            self.take_grants(grants)
         return what
 
     @property
     def wait_s(self) -> float:
         """When somebody who came now would be served."""
-        estimate = self.drain.estimate(self.waiting_everywhere)
-        return _WAIT_UNKNOWN_S if estimate is None else estimate.p50_s
+        return self._wait_s(self.waiting_everywhere)
 
-    def retry_after_s(self) -> int:
-        """The same within what SDKs honour."""
-        return max(1, min(RETRY_AFTER_S_MAX, round(self.wait_s)))
+    def retry_after_s(self, place: int | None = None) -> int:
+        """When whoever has `place` others in front will be served, within what SDKs honour.
+
+        Of somebody who came now where no place is named.
+        """
+        wait_s = self.wait_s if place is None else self._wait_s(place)
+        return max(1, math.ceil(min(RETRY_AFTER_S_MAX, wait_s)))
+
+    def _wait_s(self, place: int) -> float:
+        estimate = self.drain.estimate(place)
+        return _WAIT_UNKNOWN_S if estimate is None else estimate.p50_s
 
     # Heartbeats -------------------------------------------------------------------------------
 
@@ -158,8 +169,10 @@ class LineLease:
         try:
             answer = await self._flow.run_first("renew_worker", self._renewal_keys, renewal)
         except FlowUnavailable:
+            self.is_heard = False
             self.serve_locally()
             raise
+        self.is_heard = True
         self.live_workers, was_known, known, granted, everywhere, used, grants = answer
         self.waiting_everywhere = everywhere
         self.slots_used = {used[i]: int(used[i + 1]) for i in range(0, len(used), 2)}

@@ -36,6 +36,14 @@ class LocalService:
         waiting = self._tickets.waiting_by_account[ticket.ask.account_id]
         return waiting > share_of(ticket.ask.waiting_requests, live_workers)
 
+    def place_of(self, account_id: str) -> int:
+        """How many wait here before the account's first; all of them where none of its does."""
+        place = -1
+        for place, ticket in enumerate(self._tickets.waiting.values()):
+            if ticket.ask.account_id == account_id:
+                return place
+        return place + 1
+
     def is_beyond_the_line(self, bounds: LineBounds, live_workers: int) -> bool:
         """Whether more wait here than this worker's share of the line."""
         return len(self._tickets.waiting) > share_of(bounds.tickets_max, live_workers)

@@ -8,13 +8,29 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 
-from gateway.errors import AccountQueueFull, ApiError, FlowUnavailable, QueueFull
+from gateway.engines.comeback import CapacityGap
+from gateway.engines.pools import Pool, PoolState
+from gateway.errors import (
+    AccountQueueFull,
+    ApiError,
+    FlowUnavailable,
+    NoReplica,
+    QueueFull,
+    QueueTimeout,
+)
 from gateway.flow import redis_keys
 from gateway.flow.redis_client import FlowRedis
 from gateway.line.line_lease import LineLease
 from gateway.line.line_terms import AccountView, LineBounds, kept_ms
 from gateway.line.ticket import Passage, Place, SlotAsk, Ticket
 from gateway.telemetry.metrics import FLOW_FALLBACKS
+
+# What a caller is told whose wait ended while nothing ran.
+_NOTHING_RUNS = {
+    PoolState.STARTING: "The model is still starting.",
+    PoolState.SCALED_TO_ZERO: "The model had been put to sleep, and no replica has come up yet.",
+    PoolState.DEAD: "Nothing serves this model at the moment.",
+}
 
 
 class PoolLine:
@@ -32,6 +48,7 @@ class PoolLine:
         self._clock = clock
         self._numbers = itertools.count()
         self.pool = pool
+        self.gap = CapacityGap()
         self.lease = LineLease(flow, pool, worker_id, bounds, clock)
         # The lease's own.
         self.held = self.lease.held
@@ -43,8 +60,9 @@ class PoolLine:
         `passage` is what the request has behind it in line, where it comes back.
 
         Raises:
-            AccountQueueFull: as many of the account's requests wait as may.
-            QueueFull: the line is as long as may be; the caller's place is kept.
+            AccountQueueFull: as many of the account's requests wait as may; no place is kept.
+            QueueFull: the line is as long as may be; the caller's place is kept, unless Redis is
+                gone.
         """
         ticket = Ticket(
             f"{time.time_ns() // 1_000_000:013d}-{self.lease.worker_id}-{next(self._numbers):08x}",
@@ -65,15 +83,32 @@ class PoolLine:
             self.abandon(ticket)
             raise
         if ticket.granted is None and self.tickets.bytes > self._bounds.bytes_max:
-            self.leave(ticket, retry_after_s=self.lease.retry_after_s())
-            raise QueueFull(self.lease.retry_after_s())
+            raise self._queue_full(ticket)
         return ticket
 
-    def leave(self, ticket: Ticket, *, retry_after_s: int = 0) -> None:
-        """Takes a waiting ticket out; its place is kept when the caller is told to come back."""
-        self.tickets.leave(ticket, kept_ms(retry_after_s) if retry_after_s else 0)
+    def leave(self, ticket: Ticket, *, retry_after_s: int = 0) -> bool:
+        """Takes a waiting ticket out; its place is kept when the caller is told to come back.
+
+        Whether its place can be promised: nobody keeps it while Redis is gone.
+        """
+        is_known = self.tickets.leave(ticket, kept_ms(retry_after_s) if retry_after_s else 0)
         if self.tickets.has_leaves:
             self.lease.call_soon()
+        return bool(retry_after_s) and is_known and self.lease.is_heard
+
+    def end_long_waits(self, state: PoolState) -> None:
+        """Refuses those who have waited as long as may be. `state` is that of the pool now."""
+        now = self._clock()
+        for ticket in [t for t in self.tickets.waiting.values() if t.deadline <= now]:
+            if state is PoolState.RUNNING:
+                retry_after_s = self.lease.retry_after_s()
+                is_kept = self.leave(ticket, retry_after_s=retry_after_s)
+                waited_s = ticket.waited_s(now)
+                ticket.tell(QueueTimeout(waited_s, retry_after_s, place_is_kept=is_kept))
+            else:
+                retry_after_s = self.gap.retry_after_s(now)
+                is_kept = self.leave(ticket, retry_after_s=retry_after_s)
+                ticket.tell(NoReplica(_NOTHING_RUNS[state], retry_after_s, place_is_kept=is_kept))
 
     def abandon(self, ticket: Ticket) -> None:
         """Gives up a ticket whose caller hung up, in line or with a slot that has just come."""
@@ -93,6 +128,17 @@ class PoolLine:
         if charge:
             self.held.correct(account_id, charge)
             self.lease.call_soon()
+
+    def look_at(self, pool: Pool) -> None:
+        """Notes whether anything runs. A model that sleeps lacks nothing while nobody waits."""
+        state = pool.state
+        waits = bool(self.tickets.waiting) or self.lease.waiting_everywhere > 0
+        self.gap.look(
+            self._clock(),
+            runs=state is PoolState.RUNNING,
+            is_starting=state is PoolState.STARTING,
+            is_wanted=waits or state is not PoolState.SCALED_TO_ZERO,
+        )
 
     async def positions(self, tickets: Sequence[Ticket]) -> list[int]:
         """How many stand before each ticket, from one look; -1 for one that does not wait.
@@ -129,7 +175,13 @@ class PoolLine:
             return
         if self.lease.locally.is_beyond_the_account(ticket, self.lease.live_workers):
             self.tickets.remove(ticket)
-            raise AccountQueueFull(ticket.ask.waiting_requests, self.lease.retry_after_s())
+            # Other workers have as many in front of theirs: the rate is that of all together.
+            place = self.lease.locally.place_of(ticket.ask.account_id) * self.lease.live_workers
+            raise AccountQueueFull(ticket.ask.waiting_requests, self.lease.retry_after_s(place))
         if self.lease.locally.is_beyond_the_line(self._bounds, self.lease.live_workers):
-            self.leave(ticket, retry_after_s=self.lease.retry_after_s())
-            raise QueueFull(self.lease.retry_after_s())
+            raise self._queue_full(ticket)
+
+    def _queue_full(self, ticket: Ticket) -> QueueFull:
+        retry_after_s = self.lease.retry_after_s()
+        is_kept = self.leave(ticket, retry_after_s=retry_after_s)
+        return QueueFull(retry_after_s, place_is_kept=is_kept)

@@ -47,14 +47,18 @@ class TicketBook:
             if not self.waiting_by_account[account_id]:
                 del self.waiting_by_account[account_id]
 
-    def leave(self, ticket: Ticket, keep_ms: int) -> None:
-        """The same, and Redis is to be told: at once or as soon as it is known to know it."""
+    def leave(self, ticket: Ticket, keep_ms: int) -> bool:
+        """The same, and Redis is to be told: at once or as soon as it is known to know it.
+
+        Whether it is known by now.
+        """
         self.remove(ticket)
         ticket.keep_ms = keep_ms
         if ticket.id not in self._registered:
-            return
+            return False
         self._leaving[ticket.id] = keep_ms
         self._note_charge(ticket)
+        return True
 
     def _note_charge(self, ticket: Ticket) -> None:
         self._left_charges[ticket.id] = ticket.charge

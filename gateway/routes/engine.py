@@ -70,7 +70,7 @@ class EngineEndpoint:
                 times=AnswerTimes(
                     state["began_at"],
                     endpoint=self._endpoint.path,
-                    model=pool.name,
+                    model=state["model"],
                     plan=plan.name,
                 ),
             )
@@ -89,7 +89,7 @@ class EngineEndpoint:
         try:
             return await self._gate.limits.reserve(caller, plan, ask)
         except RateLimited as error:
-            labelled(REFUSED, pool.name, plan.name, error.code).inc()
+            labelled(REFUSED, request.model, plan.name, error.code).inc()
             raise
 
     def _work(

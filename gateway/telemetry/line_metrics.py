@@ -1,4 +1,9 @@
-"""Metrics of the line. Labels are models and plans; accounts never appear."""
+"""Metrics of the line. Labels are models, plans and pools; accounts never appear.
+
+What is counted of a request has the model that it asked for, as its tokens have. What is measured
+of a line has the pool: the model itself where it has replicas of its own, else one upstream server
+with all of its models, whose requests wait in one line. POOL_MODEL tells which belong together.
+"""
 
 from prometheus_client import Counter, Gauge
 
@@ -10,16 +15,35 @@ buffered_values.buffer_values()
 # From a slot at once to the longest wait.
 _WAIT_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 
+POOL_MODEL = Gauge(
+    "floodgate_pool_model",
+    "1 where requests for the model wait in the pool's line and use its slots, 0 where no longer.",
+    ("pool", "model"),
+    multiprocess_mode="livemax",
+)
+SLOTS_HELD = Gauge("floodgate_slots_held", "Slots in use.", ("pool",), multiprocess_mode="livesum")
+SLOTS_CAPACITY = Gauge(
+    "floodgate_slots_capacity",
+    "Slots that running replicas offer.",
+    ("pool",),
+    multiprocess_mode="livemax",
+)
+SLOTS_WITHOUT_WORK = Gauge(
+    "floodgate_slots_without_work",
+    "Slots in use for which the engine has had nothing to do for half a minute.",
+    ("pool",),
+    multiprocess_mode="livemax",
+)
 QUEUE_LENGTH = Gauge(
     "floodgate_queue_length",
     "Requests waiting for a slot, over all gateways.",
-    ("model",),
+    ("pool",),
     multiprocess_mode="livemax",
 )
 QUEUE_BYTES = Gauge(
     "floodgate_queue_bytes",
     "Bodies of waiting requests held in memory.",
-    ("model",),
+    ("pool",),
     multiprocess_mode="livesum",
 )
 QUEUE_WAIT = Histogram(
@@ -54,6 +78,6 @@ FAIRNESS = Gauge(
     "floodgate_fairness_jain",
     "Jain's index of weighted tokens granted to accounts that had somebody in line throughout "
     "the last ten seconds; 1 is perfectly fair.",
-    ("model",),
+    ("pool",),
     multiprocess_mode="livemin",
 )

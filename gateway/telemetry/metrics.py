@@ -76,6 +76,11 @@ LEDGER_FALLBACKS = Counter(
 TOKENS_RESERVED = Counter(
     "floodgate_tokens_reserved_total", "Tokens reserved before dispatch.", ("model", "plan")
 )
+TOKENS_RETURNED = Counter(
+    "floodgate_tokens_returned_total",
+    "Reserved tokens of requests that no engine has worked on, taken back whole.",
+    ("model", "plan"),
+)
 TOKENS_SETTLED = Counter(
     "floodgate_tokens_settled_total",
     "Tokens that settled requests used, by whether the engine said so or we counted.",
@@ -94,20 +99,6 @@ USAGE_DROPPED = Counter(
     "floodgate_usage_rows_dropped_total",
     "Sums of the usage history given up because the ledger was gone for too long.",
 )
-SLOTS_HELD = Gauge("floodgate_slots_held", "Slots in use.", ("pool",), multiprocess_mode="livesum")
-SLOTS_CAPACITY = Gauge(
-    "floodgate_slots_capacity",
-    "Slots that running replicas offer.",
-    ("pool",),
-    multiprocess_mode="livemax",
-)
-SLOTS_WITHOUT_WORK = Gauge(
-    "floodgate_slots_without_work",
-    "Slots in use for which the engine has had nothing to do for half a minute.",
-    ("pool",),
-    multiprocess_mode="livemax",
-)
-
 _Metric = TypeVar("_Metric", bound=MetricWrapperBase)
 _children: dict[tuple[Any, ...], Any] = {}
 

@@ -6,7 +6,8 @@
 --   digest of its conversation or '', tokens that it has reserved
 -- Returns {what, replica, tickets granted to this worker, replica, account …}; what is
 --   1 granted · 0 waiting · -1 this worker's lease has ended · -2 the account may have no more
---   waiting · -3 the line is full; its place is kept for keep_ms
+--   waiting: then how many stand before its first ticket follows instead of what was granted ·
+--   -3 the line is full; its place is kept for keep_ms
 local worker, ticket, account, charge = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local concurrent, avoid, mode = tonumber(ARGV[5]), ARGV[8], ARGV[10]
 -- A worker of an earlier version sends no digest, or no tokens.
@@ -36,7 +37,12 @@ end
 
 if redis.call('HEXISTS', worker_key(worker, 'tickets'), ticket) == 1 then return {0, ''} end
 if mode == 'new' then
-  if waiting_here >= tonumber(ARGV[6]) then return {-2, ''} end
+  if waiting_here >= tonumber(ARGV[6]) then
+    local first = redis.call('ZRANGE', tickets_key, 0, 0)[1]
+    -- Behind its own account's concurrency it stands behind the whole line.
+    local place = first and redis.call('ZRANK', line_key, first)
+    return {-2, '', place or redis.call('ZCARD', line_key)}
+  end
   local waiting = tonumber(redis.call('HGET', state_key, 'waiting') or 0)
   local places_kept = redis.call('ZCARD', account_key(account, 'kept'))
   -- A kept place is honoured beyond the bound; twice the bound is the end of everything.

@@ -146,7 +146,7 @@ async def test_refusals_say_why_and_when_to_come_back(
         assert refused.headers["x-should-retry"] == "true"
         held.let_go(3)
         await asyncio.gather(first, *others)
-        reason = rf'floodgate_refused_total{{model="upstream@.*",plan="free",reason="{code}"}}'
+        reason = rf'floodgate_refused_total{{model="{MODEL}",plan="free",reason="{code}"}}'
         assert await gateway.metric(reason.replace("{", r"\{")) >= 1
 
 
@@ -240,6 +240,9 @@ async def test_without_a_replica_callers_wait_and_are_then_told_so(
         assert answer.headers["x-should-retry"] == "true"
         assert await state_of_model(client) == "dead"
         assert "Nothing serves this model" in answer.json()["error"]["message"]
+        soon_s = int(answer.headers["retry-after"])
+        answer = await client.post(PATH, json=CHAT)
+        assert 5 <= soon_s < int(answer.headers["retry-after"]) <= 120, "it lasts"
         replicas.wanted = 0
         while await state_of_model(client) != "scaled_to_zero":
             await asyncio.sleep(0.02)

@@ -184,7 +184,7 @@ async def test_rate_headers_and_429(
         assert 1 <= int(refused.headers["retry-after"]) <= 20
         assert refused.headers["x-should-retry"] == "true"
         # The other worker's metrics are up to a second old.
-        counted = r'floodgate_refused_total\{model="upstream@.*",plan="free",reason="%s"\}'
+        counted = r'floodgate_refused_total\{model="scripted",plan="free",reason="%s"\}'
         while await gateway.metric(counted % "rate_limit_requests") != 1:
             await asyncio.sleep(0.05)
         tokens = rf'floodgate_tokens_\w+_total\{{.*model="{MODEL}",plan="free"'

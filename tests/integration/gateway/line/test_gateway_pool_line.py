@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import AccountQueueFull, QueueFull
+from gateway.engines.pools import PoolState
+from gateway.errors import AccountQueueFull, QueueFull, Unavailable
 from gateway.flow import redis_keys
 from gateway.line.line_lease import LineLease
 from gateway.line.line_terms import LineBounds
@@ -205,6 +206,48 @@ async def test_an_account_may_have_no_more_waiting_than_its_plan_lets_it(
     assert not has_slot(await line.enter(ask("y", waiting=3)))
 
 
+def serve_one_a_second(line: PoolLine) -> None:
+    """What the line drains at, by two looks at it."""
+    for at in (0, 10):
+        line.lease.drain.look(at, granted=at, waiting=1)
+    line.lease.waiting_everywhere = len(line.tickets.waiting)
+
+
+@pytest.mark.parametrize(
+    ("concurrent", "waiting", "told_s"),
+    [
+        (9, 2, "1"),  # its first is next
+        (1, 2, "61"),  # held back by what it runs: behind the whole line
+        (9, 0, "61"),  # nothing of it may wait: as who comes now
+    ],
+)
+async def test_a_full_account_is_told_when_the_first_of_its_own_is_served(
+    workers: Workers, state: Any, concurrent: int, waiting: int, told_s: str
+) -> None:
+    line = workers.new(replica("a", 1))
+    await line.enter(ask("x", concurrent=concurrent))
+    for _ in range(waiting):
+        await line.enter(ask("x", concurrent=concurrent, waiting=waiting))
+    for _ in range(60):
+        await line.enter(ask("y"))
+    serve_one_a_second(line)
+    with pytest.raises(AccountQueueFull) as refused:
+        await line.enter(ask("x", concurrent=concurrent, waiting=waiting))
+    assert refused.value.headers["retry-after"] == told_s
+    assert f"Try again in {told_s} s." in refused.value.message, "no place is kept"
+    assert not await state.exists(KEYS + ":account:x:kept")
+
+
+async def test_a_full_account_is_never_told_more_than_sdks_wait(workers: Workers) -> None:
+    line = workers.new(replica("a", 1))
+    for _ in range(200):
+        await line.enter(ask("y"))
+    serve_one_a_second(line)
+    with pytest.raises(AccountQueueFull) as refused:
+        await line.enter(ask("x", waiting=0))
+    assert refused.value.headers["retry-after"] == "120"
+
+
 async def test_who_is_turned_away_by_a_full_line_keeps_its_place(workers: Workers) -> None:
     line = workers.new(
         replica("a", 1), bounds=LineBounds(tickets_max=2, wait_s_max=300, bytes_max=1 << 30)
@@ -214,6 +257,7 @@ async def test_who_is_turned_away_by_a_full_line_keeps_its_place(workers: Worker
     with pytest.raises(QueueFull) as refused:
         await line.enter(ask("r"))
     assert refused.value.headers["x-should-retry"] == "true"
+    assert "your place is kept until then" in refused.value.message
     line.release(blocker, "blocker")
     assert await serve(line, tickets[:1], 1) == ["p"]
     # s is new and takes the room; r comes back and stands before it.
@@ -275,6 +319,39 @@ async def test_a_kept_place_ends_ten_seconds_after_its_caller_was_told_to_come_b
     tickets = [("s", await line.enter(ask("s", charge=1))), ("r", await line.enter(ask("r")))]
     line.release(blocker, "blocker")
     assert await serve(line, tickets, 2) == ["s", "r"], "who comes too late has a new place"
+
+
+@pytest.mark.parametrize("state", PoolState)
+@pytest.mark.parametrize("redis_is_there", [True, False])
+async def test_whose_wait_ends_is_promised_its_place_unless_nobody_keeps_it(
+    workers: Workers, flow_server: RedisServer, state: PoolState, redis_is_there: bool
+) -> None:
+    at_once = LineBounds(tickets_max=10_000, wait_s_max=0, bytes_max=1 << 30)
+    line = workers.new(replica("a", 1), bounds=at_once)
+    await line.enter(ask("blocker"))
+    ticket = await line.enter(ask("r"))
+    if not redis_is_there:
+        flow_server.kill()
+        await workers.beat()
+    line.end_long_waits(state)
+    with pytest.raises(Unavailable) as refused:
+        await ticket.next_news()
+    code = "queue_timeout" if state is PoolState.RUNNING else "no_capacity"
+    assert refused.value.code == code
+    told_s = refused.value.headers["retry-after"]
+    assert ("your place is kept" in refused.value.message) is redis_is_there
+    assert f"Try again in {told_s} s" in refused.value.message
+
+
+async def test_a_restart_promises_a_place_unless_nobody_keeps_it(
+    workers: Workers, flow_server: RedisServer
+) -> None:
+    line = workers.new(replica("a", 1))
+    await line.enter(ask("blocker"))
+    assert line.leave(await line.enter(ask("x")), retry_after_s=1)
+    assert not line.leave(await line.enter(ask("x"))), "it has given its place up"
+    flow_server.kill()
+    assert not line.leave(await line.enter(ask("x")), retry_after_s=1)
 
 
 async def test_what_an_account_was_given_is_remembered_over_a_restart_of_its_worker(
@@ -529,12 +606,18 @@ async def test_without_redis_the_line_is_bounded_by_the_workers_share(
     flow_server.kill()
     for _ in range(2):
         assert not has_slot(await first.enter(ask("x", waiting=4)))
-    with pytest.raises(AccountQueueFull):
+    serve_one_a_second(first)
+    with pytest.raises(AccountQueueFull) as account_full:
         await first.enter(ask("x", waiting=4))
+    assert account_full.value.headers["retry-after"] == "1", "its first is next"
     for account in "abc":
         assert not has_slot(await first.enter(ask(account)))
-    with pytest.raises(QueueFull):
+    with pytest.raises(AccountQueueFull) as account_full:
+        await first.enter(ask("c", waiting=1))
+    assert account_full.value.headers["retry-after"] == "9", "four are before it, at each of two"
+    with pytest.raises(QueueFull) as line_full:
         await first.enter(ask("d"))
+    assert "place" not in line_full.value.message, "nobody keeps one"
     assert len(first.tickets.waiting) == 5, "half of ten"
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from tests.gateway_callers import caller, until_waiting
 from tests.gateway_process import GatewayProcess
+from tests.held_engine import Held
 from tests.scripted_engine import MODEL, EngineRequest, ScriptedEngine
 from waitlist.directory import Directory
 
@@ -58,31 +59,33 @@ async def test_a_line_that_moves_is_seen_in_every_metric_of_it(
             asyncio.create_task(call_again_and_again(client, cap))
             for client, cap in [(one, 100), (other, 130)] * 15
         ]
-        while not await gateway.metric(rf"floodgate_queue_bytes\{{model{POOL}"):
+        while not await gateway.metric(rf"floodgate_queue_bytes\{{pool{POOL}"):
             await asyncio.sleep(0.02)
         await until_metric(gateway, rf"floodgate_slots_capacity\{{pool{POOL}", 1)
         await until_metric(gateway, rf"floodgate_slots_held\{{pool{POOL}", 1)
-        fairness = rf"floodgate_fairness_jain\{{model{POOL}"
+        fairness = rf"floodgate_fairness_jain\{{pool{POOL}"
         while not 0.9 <= await gateway.metric(fairness) < 1:  # 1 is said of a line without anybody
             await asyncio.sleep(0.1)
         is_over.set()
         await asyncio.gather(*callers)
 
+        joins = rf'floodgate_pool_model\{{model="{MODEL}",pool{POOL}'
+        assert await gateway.metric(joins) == 1, "what is of the line belongs to the model"
         served = len(engine.requests)
-        labels = rf'\{{model{POOL},plan="free"'
+        labels = rf'\{{model="{MODEL}",plan="free"'
         waited = await gateway.metric(rf'floodgate_admitted_total{labels},waited="yes"')
         at_once = await gateway.metric(rf'floodgate_admitted_total{labels},waited="no"')
         assert waited + at_once == served
         assert waited > at_once
         assert await gateway.metric(rf"floodgate_queue_wait_seconds_count{labels}") == served
-        first_bytes = rf"floodgate_grant_to_first_byte_seconds_count\{{model{POOL}"
+        first_bytes = rf'floodgate_grant_to_first_byte_seconds_count\{{model="{MODEL}"'
         assert await gateway.metric(first_bytes) == served
-        assert await gateway.metric(rf"floodgate_estimate_ratio_count\{{model{POOL}") > 0
+        assert await gateway.metric(rf'floodgate_estimate_ratio_count\{{model="{MODEL}"') > 0
         kept = [
-            await gateway.metric(rf'floodgate_estimate_p90_total\{{kept="{word}",model{POOL}')
+            await gateway.metric(rf'floodgate_estimate_p90_total\{{kept="{word}",model="{MODEL}"')
             for word in ("yes", "no")
         ]
-        ratios = await gateway.metric(rf"floodgate_estimate_ratio_count\{{model{POOL}")
+        ratios = await gateway.metric(rf'floodgate_estimate_ratio_count\{{model="{MODEL}"')
         assert sum(kept) == ratios
 
         tokens = r'\{exact="true",kind="%s",model="scripted",plan="free"'
@@ -101,6 +104,31 @@ async def test_a_line_that_moves_is_seen_in_every_metric_of_it(
         for account in (await directory.find_key(api_key), await directory.find_key(other_key)):
             assert account is not None
             assert account.account_id not in text
+
+
+async def test_what_was_reserved_and_not_given_back_is_what_engines_got(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine
+) -> None:
+    """Each refusal takes its whole reservation back."""
+    reserved, returned = (
+        rf'floodgate_tokens_{what}_total\{{model="{MODEL}",plan="free"'
+        for what in ("reserved", "returned")
+    )
+    settings = {"slots": 1, "queue_length_max": 0}
+    async with start_gateway(**settings) as gateway, caller(gateway, api_key) as client:
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+        one = await gateway.metric(reserved)
+        assert one > 0
+        assert await gateway.metric(returned) == 0
+        held = Held(engine)
+        first = asyncio.create_task(client.post(PATH, json=CHAT))
+        await engine.request(1)
+        for _ in range(3):
+            assert (await client.post(PATH, json=CHAT)).status_code == 503
+        held.let_go(1)
+        assert (await first).status_code == 200
+        await until_metric(gateway, returned, 3 * one)
+        assert await gateway.metric(reserved) == 5 * one
 
 
 @pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])

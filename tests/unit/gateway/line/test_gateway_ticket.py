@@ -28,7 +28,7 @@ async def test_newer_news_replace_older_and_nothing_replaces_a_decision() -> Non
     assert await waiting.next_news() == Place(8, None)
     waiting.tell(Granted("a", 1.0, 2.0))
     waiting.tell(Place(1, None))
-    waiting.tell(QueueFull(1))
+    waiting.tell(QueueFull(1, place_is_kept=True))
     assert await waiting.next_news() == Granted("a", 1.0, 2.0)
 
 
@@ -36,7 +36,7 @@ async def test_a_refusal_is_raised_where_the_waiter_waits() -> None:
     waiting = ticket()
     news = asyncio.ensure_future(waiting.next_news())
     await asyncio.sleep(0)
-    waiting.tell(QueueFull(3))
+    waiting.tell(QueueFull(3, place_is_kept=True))
     with pytest.raises(QueueFull):
         await news
 
