@@ -105,6 +105,11 @@ class RunningFloodgate:
             return
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the launcher has stopped, as it has been told to."""
+        assert self._process is not None
         try:
             self._process.wait(_STOP_S_MAX)
         except subprocess.TimeoutExpired:
