@@ -1,4 +1,4 @@
-"""What is published of each model on the flow Redis, for `floodgate scale`."""
+"""What is published of each model on the flow Redis, for `floodgate scale` and `status`."""
 
 from dataclasses import dataclass
 
@@ -32,11 +32,15 @@ def read_models(flow_url: str) -> list[ModelReplicas]:
     if error:
         raise Refused(f"The flow Redis does not answer: {error}.")
     running = [found.model for found in replicas if found.state == "running"]
-    with redis.Redis.from_url(
-        flow_url, decode_responses=True, socket_timeout=_DEADLINE_S
-    ) as client:
-        names = client.zrange(redis_keys.MODELS, 0, MODELS_MAX - 1)
-        records = [parse_model(client.get(redis_keys.model_record(name)) or "") for name in names]
+    try:
+        with redis.Redis.from_url(
+            flow_url, decode_responses=True, socket_timeout=_DEADLINE_S
+        ) as client:
+            names = client.zrange(redis_keys.MODELS, 0, MODELS_MAX - 1)
+            texts = [client.get(redis_keys.model_record(name)) for name in names]
+    except redis.RedisError as lost:
+        raise Refused(f"The flow Redis does not answer: {lost}.") from lost
+    records = [parse_model(text or "") for text in texts]
     return [
         ModelReplicas(
             name,

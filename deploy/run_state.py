@@ -34,6 +34,8 @@ class RunState(BaseModel):
     model: str
     ledger_url: str
     flow_url: str
+    # How long the launcher may take to stop.
+    stop_s_max: float = 13.5
     processes: tuple[ProcessState, ...] = ()
 
 

@@ -1,7 +1,8 @@
 """The launcher's settings: read once from FLOODGATE_* at start, frozen, passed down."""
 
+import math
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -10,6 +11,10 @@ from deploy.errors import Refused
 from deploy.home import Home
 
 _Settings = TypeVar("_Settings", bound=BaseSettings)
+
+# A stop that drains nothing must fit into 15 s: the gateway cuts answers after this long, and then
+# the others follow.
+_ABORTED_S_MAX = 3
 
 
 class LaunchSettings(BaseSettings):
@@ -32,6 +37,14 @@ class LaunchSettings(BaseSettings):
         description="Model to serve: a folder, or a name on the Hugging Face hub. "
         "Empty: SmolLM2-135M-Instruct.",
     )
+    stop_in_flight: Literal["abort", "drain"] = Field(
+        "abort",
+        description="What a stop does with requests inside the engine: end them at once (3 s after "
+        "`floodgate down`), or let them finish within DRAIN_S_MAX.",
+    )
+    drain_s_max: float = Field(
+        30.0, ge=0, description="Longest wait of a stop for requests to finish."
+    )
     ledger_free_bytes_min: int = Field(
         256 * 2**20,
         ge=0,
@@ -40,6 +53,11 @@ class LaunchSettings(BaseSettings):
     check_memory: bool = Field(
         True, description="Refuse to start where memory looks too small for the engine."
     )
+
+    @property
+    def answers_s_max(self) -> int:
+        """How long answers that run get at a stop. Those that it ends may still be told so."""
+        return math.ceil(self.drain_s_max) if self.stop_in_flight == "drain" else _ABORTED_S_MAX
 
     def folders(self) -> Home:
         """The folders that these settings choose."""

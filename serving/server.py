@@ -13,11 +13,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from serving import processes
 from serving.cluster.ray_host import start_ray, stop_ray
+from serving.cluster.ray_logs import keep_ray_logs
 from serving.cluster.replica_calls import drain_replicas, replica_addresses
 from serving.cluster.replica_fleet import ReplicaFleet
 from serving.errors import HostFailed, ServingError
@@ -45,7 +46,7 @@ def run(settings: ServingSettings, on_phase: OnPhase) -> None:
     try:
         with stop_signals(), _run_folder(home) as folder:
             try:
-                with _ray_failures():
+                with _ray_failures(), _logs_of_failures(home, folder):
                     start_ray(settings, models, folder, phases)
                     fleet = ReplicaFleet(settings, folder, phases)
                     fleet.start(models)
@@ -83,6 +84,17 @@ def _ray_failures() -> Iterator[None]:
         raise
     except Exception as error:
         raise HostFailed(f"Ray failed: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _logs_of_failures(home: Path, folder: Path) -> Iterator[None]:
+    """What Ray wrote goes with the run's folder, and an operator has to see why it failed."""
+    try:
+        yield
+    except Exception:
+        with suppress(OSError):  # a full disk, of which the failure itself tells
+            keep_ray_logs(folder, home / "logs" / "ray")
+        raise
 
 
 def _stop(settings: ServingSettings, phases: Phases) -> None:

@@ -24,6 +24,7 @@ class PublishedReplicas:
         self._records: dict[str, str] = {}
         self._keeper = ModelStore(flow_url, model=model)
         self.wanted: int | None = None
+        self.start_failure = ""
 
     def add(self, name: str, url: str, *, slots: int = 4) -> None:
         self._stores[name] = RecordStore(self._flow_url, model=self._model, replica_id=name)
@@ -46,7 +47,11 @@ class PublishedReplicas:
         for name, record in self._records.items():
             self._stores[name].write(record)
         if self.wanted is not None:
-            self._keeper.write(model_record_json(replicas_wanted=self.wanted, replicas_max=9))
+            self._keeper.write(
+                model_record_json(
+                    replicas_wanted=self.wanted, replicas_max=9, start_failure=self.start_failure
+                )
+            )
 
     async def _keep(self) -> None:
         while True:

@@ -33,6 +33,7 @@ class RayCluster:
         self._folder = folder
         self._settings = settings
         self._gcs_port, self._dashboard_port = free_port(), free_port()
+        self._proxy_port = free_port()
         self._token = secrets.token_hex(32)
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -52,6 +53,10 @@ class RayCluster:
     def floodgate(self, *arguments: str) -> str:
         """What a `floodgate` command prints."""
         return _output([floodgate(), *arguments], self.own_environment)
+
+    def change(self, **settings: object) -> None:
+        """Settings of a model, for the next `deploy`: the nodes have been told no others."""
+        self._settings |= settings
 
     def start(self, *nodes: str) -> None:
         """The head, then a node with one core at each of these addresses."""
@@ -95,10 +100,14 @@ class RayCluster:
             assert time.monotonic() < deadline, log.read_text(errors="replace")
             time.sleep(0.1)
 
-    def deploy(self) -> str:
-        """What `serve deploy` says of the config that `floodgate cluster config` prints."""
+    def deploy(self, *, build: str = "") -> str:
+        """What `serve deploy` says of the config that `floodgate cluster config` prints.
+
+        `build`: what makes the applications, in the place of Floodgate's own.
+        """
         path = self._folder / "serve.yaml"
-        path.write_text(self.floodgate("cluster", "config", f"--proxy-port={free_port()}"))
+        text = self.floodgate("cluster", "config", f"--proxy-port={self._proxy_port}")
+        path.write_text(text.replace("serving.cluster.application:build", build) if build else text)
         return self.serve("deploy", str(path))
 
     def serve(self, *arguments: str) -> str:

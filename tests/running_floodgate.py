@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ import redis
 from deploy.launcher import marked_processes
 from gateway.engines.replica_record import Replica, parse_record
 from gateway.flow import redis_keys
+from tests import failed_start
 from tests.free_ports import free_port
 
 MODEL = "smollm2-135m-instruct"
@@ -92,8 +93,10 @@ class RunningFloodgate:
         assert self._process is not None
         deadline = time.monotonic() + _START_S_MAX
         while "First token after" not in self.output:
-            assert self._process.poll() is None, f"`floodgate up` ended:\n{self.output}"
-            assert time.monotonic() < deadline, f"`floodgate up` is not done:\n{self.output}"
+            ended = self._process.poll()
+            assert ended is None, f"`floodgate up` ended: {ended}\n{failed_start.told(self.home)}"
+            late = time.monotonic() > deadline
+            assert not late, f"`floodgate up` is not done\n{failed_start.told(self.home)}"
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -102,6 +105,11 @@ class RunningFloodgate:
             return
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the launcher has stopped, as it has been told to."""
+        assert self._process is not None
         try:
             self._process.wait(_STOP_S_MAX)
         except subprocess.TimeoutExpired:
@@ -142,6 +150,16 @@ class RunningFloodgate:
         assert answer.status_code == 201, answer.text
         key: str = answer.json()["api_key"]
         return key
+
+    @asynccontextmanager
+    async def client(self, *, timeout_s: float = 400) -> AsyncIterator[httpx.AsyncClient]:
+        """A client of the gateway, with a new key."""
+        key = await asyncio.to_thread(self.new_key)
+        headers = {"authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(
+            base_url=self.url, headers=headers, timeout=timeout_s
+        ) as client:
+            yield client
 
     def replicas(self, model: str = MODEL) -> list[Replica]:
         """The replicas as they publish themselves."""

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -105,8 +105,7 @@ class TinyServing:
             except psutil.Error:
                 continue
             ports = {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
-            answers = [(port, _ask(port)) for port in ports & set(self._ports)]
-            found += [TinyReplica(port, **answer) for port, answer in answers if answer]
+            found += tiny_replicas(ports & set(self._ports))
         return found
 
     async def until_replicas(self, *wanted: tuple[str, int]) -> list[TinyReplica]:
@@ -132,16 +131,7 @@ class TinyServing:
 
     async def stream(self, replica: TinyReplica) -> asyncio.Task[str]:
         """An answer that has begun, to its end."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
-        writer.write(b"GET /stream HTTP/1.1\r\nhost: tiny\r\nconnection: close\r\n\r\n")
-        await reader.readuntil(b"counting")
-
-        async def rest() -> str:
-            text = await reader.read()
-            writer.close()
-            return text.decode()
-
-        return asyncio.create_task(rest())
+        return await stream(replica.port)
 
     def let_go(self, go: bool = True) -> None:
         """End all streams, or let new ones begin."""
@@ -163,6 +153,35 @@ class TinyServing:
         except subprocess.TimeoutExpired:
             self._process.kill()
             raise
+
+
+async def stream(port: int) -> asyncio.Task[str]:
+    """An answer of the replica there that has begun, to its end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /stream HTTP/1.1\r\nhost: tiny\r\nconnection: close\r\n\r\n")
+    await reader.readuntil(b"counting")
+
+    async def rest() -> str:
+        text = await reader.read()
+        writer.close()
+        return text.decode()
+
+    return asyncio.create_task(rest())
+
+
+def tiny_replicas(ports: Collection[int]) -> list[TinyReplica]:
+    """Those that answer at one of these."""
+    answers = [(port, _ask(port)) for port in ports]
+    return [TinyReplica(port, **answer) for port, answer in answers if answer]
+
+
+def build(terms: dict[str, Any]) -> Any:
+    """As `serving.cluster.application.build`, with a replica that has no engine."""
+    import serving.engine.replica
+    from serving.cluster import application
+
+    serving.engine.replica.Replica = _Replica  # type: ignore[misc, assignment]
+    return application.build(terms)
 
 
 def _ask(port: int) -> dict[str, Any] | None:

@@ -12,8 +12,6 @@ from deploy.launcher import marked_processes
 from deploy.launcher.run_lock import is_held
 from deploy.run_state import drop_state, read_state
 
-# Gateway 4.5 s, serving 8 s and Redis at their worst; usually 4 s in all.
-_LAUNCHER_S_MAX = 13.5
 _GRACE_S = 1.5
 _POLL_S = 0.05
 
@@ -34,7 +32,7 @@ def down(home: Home, clock: Callable[[], float] = time.monotonic) -> bool:
     if held and state is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(state.launcher_pid, signal.SIGTERM)
-        give_up_at = clock() + _LAUNCHER_S_MAX
+        give_up_at = clock() + state.stop_s_max
         while is_held(home) and clock() < give_up_at:
             time.sleep(_POLL_S)
         if is_held(home):

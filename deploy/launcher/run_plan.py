@@ -19,10 +19,10 @@ from serving.models.models_file import read_models
 from serving.models.weight_files import weight_files
 from serving.settings import ServingSettings
 
-# A stop must fit into 15 s: the gateway cuts answers after this long, and then the others follow.
-_GATEWAY_DRAIN_S_MAX = 3
-_GATEWAY_GRACE_S = _GATEWAY_DRAIN_S_MAX + 1.5
+# The gateway's workers end within this of their last answer.
+_GATEWAY_END_S_MAX = 1.5
 _SERVING_GRACE_S = 8.0
+_REDIS_END_S_MAX = 1.0
 # Measured with the default model: everything but the replicas takes 1.2 GiB, one CPU replica
 # 1.9 GiB beside its weights (twice while they load) and its KV cache.
 _OTHERS_BYTES = 12 * GIB // 10
@@ -67,6 +67,17 @@ class RunPlan:
             host = "localhost"
         return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.port}"
 
+    @property
+    def stop_s_max(self) -> float:
+        """Longest that a stop takes: gateway, then serving, then Redis; usually 4 s in all."""
+        gateway_s = self.settings.answers_s_max + _GATEWAY_END_S_MAX
+        return gateway_s + self._serving_grace_s + _REDIS_END_S_MAX
+
+    @property
+    def _serving_grace_s(self) -> float:
+        drains = self.settings.stop_in_flight == "drain"
+        return _SERVING_GRACE_S + (self.settings.drain_s_max if drains else 0)
+
     def gateway_settings(self, ledger_url: str, flow_url: str) -> GatewaySettings:
         """The gateway's settings as it will read them. Raises Refused."""
         return read_settings(
@@ -92,7 +103,9 @@ class RunPlan:
 
     def gateway_child(self, ledger_url: str, flow_url: str) -> ChildPlan:
         settings = self.settings
-        drain_s = os.environ.get("FLOODGATE_GATEWAY_DRAIN_S_MAX")
+        drain_s = settings.answers_s_max
+        if own_drain_s := os.environ.get("FLOODGATE_GATEWAY_DRAIN_S_MAX"):
+            drain_s = min(drain_s, int(float(own_drain_s)))
         return ChildPlan(
             name="gateway",
             argv=python_argv("deploy.cli", "gateway"),
@@ -107,11 +120,9 @@ class RunPlan:
                 "FLOODGATE_PUBLIC_URL": os.environ.get("FLOODGATE_PUBLIC_URL") or self.url,
                 "FLOODGATE_HOST": settings.host,
                 "FLOODGATE_PORT": str(settings.port),
-                "FLOODGATE_GATEWAY_DRAIN_S_MAX": str(
-                    min(_GATEWAY_DRAIN_S_MAX, int(float(drain_s)) if drain_s else 60)
-                ),
+                "FLOODGATE_GATEWAY_DRAIN_S_MAX": str(drain_s),
             },
-            grace_s=_GATEWAY_GRACE_S,
+            grace_s=settings.answers_s_max + _GATEWAY_END_S_MAX,
             port=settings.port,
         )
 
@@ -126,7 +137,7 @@ class RunPlan:
                 "FLOODGATE_ENGINE_SECRET": self.engine_secret,
                 "FLOODGATE_MODEL": model,
             },
-            grace_s=_SERVING_GRACE_S,
+            grace_s=self._serving_grace_s,
         )
 
 

@@ -1,13 +1,19 @@
-"""`floodgate status`: what runs, on which ports, and what the engine's replicas say."""
+"""`floodgate status`: what runs, on which ports, and what replicas and models say.
 
+A model that does not start has no replica to say why: its own record does.
+"""
+
+from dataclasses import asdict
 from typing import Any
 
 import psutil
 from rich.console import Console
 from rich.table import Column, Table
 
+from deploy.errors import Refused
 from deploy.home import Home
 from deploy.launcher.run_lock import is_held
+from deploy.model_records import ModelReplicas, read_models
 from deploy.replica_records import read_replicas
 from deploy.run_state import ProcessState, read_state
 
@@ -18,6 +24,12 @@ def read_status(home: Home) -> dict[str, Any]:
     if state is None or not is_held(home):
         return {"running": False, "home": str(home.root)}
     replicas, flow_error = read_replicas(state.flow_url)
+    models: list[ModelReplicas] = []
+    if not flow_error:
+        try:
+            models = read_models(state.flow_url)
+        except Refused as error:  # it has gone since
+            flow_error = error.message
     return {
         "running": True,
         "home": str(home.root),
@@ -28,6 +40,7 @@ def read_status(home: Home) -> dict[str, Any]:
         "started_at": state.started_at.isoformat(),
         "processes": [_describe(process) for process in state.processes],
         "replicas": [replica.model_dump(mode="json") for replica in replicas],
+        "models": [asdict(model) for model in models],
         "flow_error": flow_error,
     }
 
@@ -64,6 +77,11 @@ def print_status(console: Console, status: dict[str, Any]) -> None:
         console.print(replicas)
     else:
         console.print("No replica has published itself.")
+    for model in status["models"]:
+        if reason := model["start_failure"]:
+            # The engine's own words, in which brackets are no markup.
+            text = f"{model['model']} does not start: {reason}"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _describe(process: ProcessState) -> dict[str, Any]:

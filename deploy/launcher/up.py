@@ -218,6 +218,7 @@ class Launcher:
                 "model": self._model,
                 "ledger_url": self._urls[0],
                 "flow_url": self._urls[1],
+                "stop_s_max": self._plan.stop_s_max,
                 "processes": self._supervisor.states(),
             }
         )

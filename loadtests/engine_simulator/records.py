@@ -8,13 +8,14 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from loadtests.engine_simulator.replica import ENDPOINTS, Replica
+from loadtests.engine_simulator.token_rate import TokenRate
 
 RECORD_LIFE_MS = 5_000
 PERIOD_S = 1.0
@@ -35,8 +36,8 @@ def replicas_key(model: str) -> str:
     return f"fg:replicas:{{{model}}}"
 
 
-def record_json(replica: Replica, published_at_ms: int) -> str:
-    """The record of a replica that is up."""
+def record_json(replica: Replica, *, generation_tokens_per_s: float, published_at_ms: int) -> str:
+    """The record of a replica that is up. It has no tokenizer, no template and no adapters."""
     engine = replica.engine
     return json.dumps(
         {
@@ -48,6 +49,9 @@ def record_json(replica: Replica, published_at_ms: int) -> str:
             "slots": replica.slots,
             "context_tokens_max": engine.profile.context_tokens_max,
             "endpoints": list(ENDPOINTS),
+            "tokenizer": "",
+            "template_tokens": 0,
+            "adapters": [],
             "engine": {
                 "running": engine.running,
                 "waiting": engine.waiting,
@@ -55,6 +59,7 @@ def record_json(replica: Replica, published_at_ms: int) -> str:
                 "preemptions": engine.batch.preemptions,
                 "generation_tokens": engine.generation_tokens,
                 "prompt_tokens": engine.prompt_tokens,
+                "generation_tokens_per_s": round(generation_tokens_per_s, 1),
             },
             "published_at_ms": published_at_ms,
         },
@@ -65,11 +70,19 @@ def record_json(replica: Replica, published_at_ms: int) -> str:
 class RecordPublisher:
     """Publishes all replicas that are up; a crashed one falls silent and its record expires."""
 
-    def __init__(self, flow_url: str, replicas: Sequence[Replica]) -> None:
+    def __init__(
+        self,
+        flow_url: str,
+        replicas: Sequence[Replica],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._redis = Redis.from_url(
             flow_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
         )
         self._replicas = replicas
+        self._clock = clock
+        self._rates = {replica.replica_id: TokenRate() for replica in replicas}
         self._script = (
             resources.files("loadtests.engine_simulator")
             .joinpath("lua", "publish_record.lua")
@@ -96,7 +109,10 @@ class RecordPublisher:
                 record_key(replica.model, replica.replica_id),
                 replicas_key(replica.model),
             )
-            record = record_json(replica, now_ms)
+            rate = self._rates[replica.replica_id].over_window(
+                replica.engine.generation_tokens, self._clock()
+            )
+            record = record_json(replica, generation_tokens_per_s=rate, published_at_ms=now_ms)
             pipeline.eval(self._script, 2, *keys, record, replica.replica_id, RECORD_LIFE_MS)
             # Scored by the clock of this machine: a load test's Redis runs beside it.
             pipeline.zadd(MODELS_KEY, {replica.model: now_ms})

@@ -1,10 +1,17 @@
-"""Serving writes the replica record and the gateway reads it: both sides of the one contract."""
+"""Serving writes the replica record and the gateway reads it: both sides of the one contract.
+
+The engine simulator writes it too, and leaves nothing out.
+"""
 
 import json
+from typing import Any
 
 import pytest
 
 from gateway.engines.replica_record import parse_model, parse_record
+from loadtests.engine_simulator import records as simulated_records
+from loadtests.engine_simulator.profile import load_profile
+from loadtests.engine_simulator.replica import Replica as SimulatedReplica
 from serving.flow.record import (
     EngineLoad,
     ReplicaFacts,
@@ -40,6 +47,30 @@ def published(state: ReplicaState, url: str) -> str:
     )
 
 
+def simulated() -> str:
+    replica = SimulatedReplica(
+        0,
+        load_profile("instant"),
+        model=FACTS.model,
+        slots=32,
+        speed=1.0,
+        answer_tokens_mean=100,
+        seed=1,
+        clock=lambda: 0.0,
+    )
+    replica.url = "http://127.0.0.1:30000"
+    return simulated_records.record_json(
+        replica, generation_tokens_per_s=99.54, published_at_ms=1_790_000_000_000
+    )
+
+
+def shape(part: Any) -> Any:
+    """Names and types, without the values."""
+    if isinstance(part, dict):
+        return {name: shape(each) for name, each in part.items()}
+    return type(part)
+
+
 @pytest.mark.parametrize(
     ("state", "url"),
     [("starting", ""), ("running", "http://127.0.0.1:30000"), ("draining", "http://[::1]:30000")],
@@ -54,6 +85,15 @@ def test_the_gateway_reads_what_a_replica_writes(state: ReplicaState, url: str) 
     assert replica.adapters == {"poet", "诗人"}
     assert replica.endpoints == {"chat/completions", "completions", "responses", "messages"}
     assert (replica.engine.running, replica.engine.waiting, replica.engine.kv_use) == (3, 1, 0.25)
+    assert replica.engine.generation_tokens_per_s == 99.5
+
+
+def test_the_simulator_writes_the_whole_record() -> None:
+    record, of_serving = json.loads(simulated()), published("running", "http://127.0.0.1:30000")
+    assert shape(record) == shape(json.loads(of_serving))
+    replica = parse_record(simulated())
+    assert replica is not None
+    assert (replica.slots, replica.tokenizer, replica.adapters) == (32, "", frozenset())
     assert replica.engine.generation_tokens_per_s == 99.5
 
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy
 import pytest
 from safetensors.numpy import save_file
@@ -66,15 +65,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFloodga
 async def test_adapters_answer_under_their_names_beside_an_unchanged_base(
     running: RunningFloodgate,
 ) -> None:
-    key = await asyncio.to_thread(running.new_key)
     body = {
         "messages": [{"role": "user", "content": "Name three rivers."}],
         "max_tokens": 24,
         "temperature": 0,
         "ignore_eos": True,
     }
-    headers = {"authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=120) as client:
+    async with running.client() as client:
         cards = (await client.get("/v1/models")).json()["data"]
         assert [card["id"] for card in cards] == ["blank", "poet", MODEL]
         names = [MODEL, "poet", "blank", MODEL]

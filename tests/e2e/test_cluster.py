@@ -4,6 +4,7 @@ The nodes share this machine and its model folder; a real cluster has both of it
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,6 +22,7 @@ import pytest
 
 from gateway.engines.replica_record import Replica
 from tests.gateway_process import GatewayProcess
+from tests.plans_file import write_plans
 from tests.ray_cluster import RayCluster
 from tests.redis_server import RedisServer
 from tests.running_floodgate import MODEL, published_replicas, shared_cache
@@ -60,6 +63,7 @@ def terms(servers: tuple[RedisServer, RedisServer], tmp_path: Path) -> dict[str,
         "waitlist_secret": secrets.token_hex(32),
         "engine_secret": secrets.token_hex(16),
         "flow_deadline_s": 2.0,
+        "plans_file": write_plans(tmp_path / "plans"),
     }
 
 
@@ -96,7 +100,7 @@ async def gateway(terms: dict[str, object], tmp_path: Path) -> AsyncIterator[Gat
 def replicas(flow: RedisServer) -> dict[str, Replica]:
     """Address of its node -> the replica, of those that run."""
     return {
-        urlsplit(replica.url).hostname or "": replica
+        _node_of(replica): replica
         for replica in published_replicas(flow.url)
         if replica.state == "running"
     }
@@ -117,13 +121,7 @@ async def test_a_node_is_lost_and_another_joins(
     await asyncio.to_thread(cluster.deploy)
     await until_on(flow, {"127.0.0.11", "127.0.0.12"})
     await gateway.start()
-    made = cluster.floodgate("invites", "create", "--count", "1", "--json")
-    code = re.search(r"fgi-[0-9A-Za-z-]+", made)
-    assert code is not None, made
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=300) as client:
-        address = {"code": code.group(), "email": "somebody@example.com"}
-        redeemed = await client.post("/invites/redeem", json=address)
-        client.headers["authorization"] = f"Bearer {redeemed.json()['api_key']}"
+    async with _caller(cluster, gateway) as client:
         assert (await client.post(PATH, json=CHAT)).status_code == 200
 
         streams = [asyncio.create_task(_text(client)) for _ in range(4)]
@@ -143,13 +141,79 @@ async def test_a_node_is_lost_and_another_joins(
         await until_on(flow, {"127.0.0.11", "127.0.0.13"})
         print(f"two replicas again after {time.monotonic() - killed_at:.0f} s")
 
-        shown = json.loads(cluster.floodgate("scale", "--json"))
-        (model,) = shown if isinstance(shown, list) else [shown]
+        model = _scale(cluster)
         assert (model["running"], model["wanted"]) == (2, 2)
         cluster.floodgate("scale", MODEL, "1")
         while len(replicas(flow)) != 1:
             await asyncio.sleep(0.2)
         assert (await client.post(PATH, json=CHAT)).status_code == 200
+
+
+async def test_a_changed_config_is_deployed_and_no_stream_is_cut(
+    cluster: RayCluster,
+    gateway: GatewayProcess,
+    servers: tuple[RedisServer, RedisServer],
+) -> None:
+    """One replica, and a node to spare on which the next one starts before it goes."""
+    _, flow = servers
+    cluster.change(replicas=1)
+    await asyncio.to_thread(cluster.start, "127.0.0.11", "127.0.0.12")
+    await asyncio.to_thread(cluster.deploy)
+    while len(replicas(flow)) != 1:
+        await asyncio.sleep(0.2)
+    (before,) = replicas(flow).values()
+    await gateway.start()
+    async with _caller(cluster, gateway) as client:
+        has_changed = asyncio.Event()
+        callers = [asyncio.create_task(_texts(client, has_changed)) for _ in range(before.slots)]
+        while not replicas(flow)[_node_of(before)].engine.running:
+            await asyncio.sleep(0.1)
+        cluster.change(replica_slots=before.slots + 1, replicas_max=2)
+        await asyncio.to_thread(cluster.deploy)
+        deployed_at = time.monotonic()
+        while {each.replica_id for each in replicas(flow).values()} & {before.replica_id}:
+            await asyncio.sleep(0.2)
+        has_changed.set()
+        print(f"the new one alone runs after {time.monotonic() - deployed_at:.0f} s")
+        texts = [text for caller in callers for text in await caller]
+        assert all(text.endswith("data: [DONE]") for text in texts), texts
+        print(f"{len(texts)} streams, none was cut")
+        (after,) = replicas(flow).values()
+        assert (after.slots, _scale(cluster)["max"]) == (before.slots + 1, 2)
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+
+
+@contextlib.asynccontextmanager
+async def _caller(cluster: RayCluster, gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
+    """With a new key."""
+    made = cluster.floodgate("invites", "create", "--count", "1", "--json")
+    code = re.search(r"fgi-[0-9A-Za-z-]+", made)
+    assert code is not None, made
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=300) as client:
+        address = {"code": code.group(), "email": "somebody@example.com"}
+        redeemed = await client.post("/invites/redeem", json=address)
+        client.headers["authorization"] = f"Bearer {redeemed.json()['api_key']}"
+        yield client
+
+
+def _scale(cluster: RayCluster) -> dict[str, Any]:
+    """What `floodgate scale` says of the one model."""
+    shown = json.loads(cluster.floodgate("scale", "--json"))
+    (model,) = shown if isinstance(shown, list) else [shown]
+    found: dict[str, Any] = model
+    return found
+
+
+def _node_of(replica: Replica) -> str:
+    return urlsplit(replica.url).hostname or ""
+
+
+async def _texts(client: httpx.AsyncClient, enough: asyncio.Event) -> list[str]:
+    """One stream after the other."""
+    texts = []
+    while not enough.is_set():
+        texts.append((await _text(client)).rstrip())
+    return texts
 
 
 async def _text(client: httpx.AsyncClient) -> str:

@@ -1,5 +1,6 @@
 """`floodgate up` and `down` from start to end, and after the worst that can happen to them."""
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -15,6 +16,7 @@ from deploy.launcher import marked_processes
 from tests.free_ports import free_port
 from tests.running_floodgate import RunningFloodgate
 from tests.running_floodgate import floodgate as floodgate_command
+from tests.serving_faults import Ended, Stream
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -132,6 +134,30 @@ def test_nothing_is_left_behind(tmp_path: Path, how: str) -> None:
     assert marked(mark) == []
     assert not ports.items() & listening_sockets().items()
     assert "nothing" in running.run("down").lower()
+
+
+@pytest.mark.long
+async def test_a_draining_stop_cuts_no_stream(tmp_path: Path) -> None:
+    """The answer takes longer than a stop that does not drain would leave it."""
+    running = RunningFloodgate(
+        tmp_path / "home", kv_cache_gib=1, stop_in_flight="drain", drain_s_max=120
+    )
+    await asyncio.to_thread(running.start)
+    try:
+        mark = running.state["mark"]
+        async with running.client() as client:
+            stream = Stream(client)
+            await stream.begun.wait()
+            running.launcher.terminate()
+            ended = Ended.of(await stream.text)
+    finally:
+        await asyncio.to_thread(running.stop)
+    assert ended.is_whole, ended
+    assert not ended.error_code
+    assert "drained 1 replicas, 0 requests were cut" in (
+        running.home / "logs" / "serving.log"
+    ).read_text(errors="replace")
+    assert marked(mark) == []
 
 
 def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:

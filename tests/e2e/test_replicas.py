@@ -75,7 +75,6 @@ def test_replicas_share_no_pinned_core(pair: RunningFloodgate) -> None:
 
 
 async def test_both_replicas_serve(pair: RunningFloodgate) -> None:
-    key = await asyncio.to_thread(pair.new_key)
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": "Tell me a story."}],
@@ -83,8 +82,7 @@ async def test_both_replicas_serve(pair: RunningFloodgate) -> None:
         "ignore_eos": True,
     }
     mine = [f"e2e-{uuid.uuid4()}" for _ in range(8)]
-    headers = {"authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=pair.url, headers=headers, timeout=120) as client:
+    async with pair.client() as client:
         answers = await asyncio.gather(
             *(
                 client.post("/v1/chat/completions", json=body, headers={"x-request-id": one})
@@ -150,9 +148,7 @@ def turn(name: str, number: int) -> dict[str, object]:
 async def test_conversations_find_more_of_their_prefix_in_vllm_than_by_room_alone(
     pair: RunningFloodgate, tmp_path: Path
 ) -> None:
-    keys = [await asyncio.to_thread(pair.new_key) for _ in range(2)]
-    headers = {"authorization": f"Bearer {keys[0]}"}
-    async with httpx.AsyncClient(base_url=pair.url, headers=headers, timeout=120) as client:
+    async with pair.client() as client:
         with_affinity = await prefix_hit_rate(pair, client)
     by_room_alone = GatewayProcess(
         tmp_path,
@@ -163,7 +159,8 @@ async def test_conversations_find_more_of_their_prefix_in_vllm_than_by_room_alon
         prefix_affinity="false",
         flow_deadline_s=FLOW_DEADLINE_S,
     )
-    async with by_room_alone as gateway, caller(gateway, keys[1]) as client:
+    key = await asyncio.to_thread(pair.new_key)
+    async with by_room_alone as gateway, caller(gateway, key) as client:
         by_room = await prefix_hit_rate(pair, client)
     print(f"vLLM's prefix cache: {with_affinity:.2f} with affinity, {by_room:.2f} by room alone")
     # Measured: 0.47 and 0.19. A placement while flow missed its deadline costs up to 0.07.

@@ -53,9 +53,7 @@ def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFloodga
 
 @pytest.fixture
 async def client(elastic: RunningFloodgate) -> AsyncIterator[httpx.AsyncClient]:
-    key = await asyncio.to_thread(elastic.new_key)
-    headers = {"authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=elastic.url, headers=headers, timeout=400) as made:
+    async with elastic.client() as made:
         yield made
 
 

@@ -46,9 +46,7 @@ def cramped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFloodga
 
 @pytest.fixture
 async def client(cramped: RunningFloodgate) -> AsyncIterator[httpx.AsyncClient]:
-    key = await asyncio.to_thread(cramped.new_key)
-    headers = {"authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=cramped.url, headers=headers, timeout=400) as made:
+    async with cramped.client() as made:
         yield made
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from deploy.launcher import marked_processes
 from tests.free_ports import free_port
+from tests.published_replicas import PublishedReplicas
 from tests.running_floodgate import RunningFloodgate, floodgate
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -91,6 +92,30 @@ async def test_up_serves_and_down_leaves_nothing(light: RunningFloodgate) -> Non
     assert all(is_free(entry["port"]) for entry in state["processes"])
     assert not (light.home / "run" / "state.json").exists()
     assert "does not run" in light.run("down")
+
+
+async def test_status_says_why_a_model_does_not_start(light: RunningFloodgate) -> None:
+    await asyncio.to_thread(light.start)
+    assert json.loads(light.run("status", "--json"))["models"] == []
+    reason = "ValueError: no memory for the cache"
+    async with PublishedReplicas(light.state["flow_url"], "moss") as published:
+        published.start_failure, published.wanted = reason, 1
+
+        async def told(*options: str) -> str:
+            return await asyncio.to_thread(light.run, "status", *options)
+
+        while not (models := json.loads(await told("--json"))["models"]):
+            pass
+        assert models == [
+            {
+                "model": "moss",
+                "running": 0,
+                "replicas_wanted": 1,
+                "replicas_max": 9,
+                "start_failure": reason,
+            }
+        ]
+        assert f"moss does not start: {reason}" in await told()
 
 
 async def test_second_up_says_who_runs(light: RunningFloodgate) -> None:

@@ -279,6 +279,26 @@ async def test_the_gateway_understands_the_records(
         assert flow.zscore(redis_keys.MODELS, "simulated") is not None
 
 
+async def test_the_records_tell_tokens_a_second(
+    published: tuple[SimulatorProcess, Callable[[str], Awaitable[str | None]]],
+) -> None:
+    simulator, look = published
+
+    async def rate() -> float | None:
+        replica = parse_record(await look("sim00") or "")
+        return replica.engine.generation_tokens_per_s if replica else None
+
+    while await rate() != 0:
+        await asyncio.sleep(0.02)
+    body = chat(stream=True, ignore_eos=True, max_tokens=ENDLESS_TOKENS)
+    async with (
+        httpx.AsyncClient(base_url=simulator.urls[0], timeout=30) as client,
+        client.stream("POST", "/v1/chat/completions", json=body),
+    ):
+        while not await rate():
+            await asyncio.sleep(0.02)
+
+
 async def test_a_crashed_replica_falls_silent_and_comes_back_when_restored(
     published: tuple[SimulatorProcess, Callable[[str], Awaitable[str | None]]],
 ) -> None:
