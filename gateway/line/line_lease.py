@@ -151,7 +151,7 @@ class LineLease:
         Raises:
             FlowUnavailable: Redis did not answer; the lease runs on.
         """
-        asked: list[str] = []
+        asked: list[str] = []  # the tickets that are doubted as it is sent
 
         def renewal() -> Sequence[str]:
             asked[:] = self.tickets.doubted

@@ -46,7 +46,7 @@ class TicketBook:
         self.bytes += ticket.ask.body_bytes
 
     def remove(self, ticket: Ticket) -> None:
-        """It was granted or refused, and Redis knows; does nothing where it is gone."""
+        """It was granted or refused: nothing is to be told. Does nothing where it is gone."""
         if ticket.state is not _GONE:
             self._move(ticket, _GONE)
 
