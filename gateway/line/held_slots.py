@@ -18,13 +18,14 @@ class HeldSlots:
     def __init__(self) -> None:
         self.by_replica: Counter[str] = Counter()
         self.by_account: Counter[str] = Counter()
-        self._freed_replicas: Counter[str] = Counter()
-        self._ended: Counter[str] = Counter()
+        # What later calls give back.
+        self._freed_by_replica: Counter[str] = Counter()
+        self._ended_by_account: Counter[str] = Counter()
         self._corrections: dict[str, float] = {}
         self._acknowledged: list[str] = []
         # What the call under way carries.
-        self._sent_replicas: Counter[str] = Counter()
-        self._sent_ended: Counter[str] = Counter()
+        self._sent_by_replica: Counter[str] = Counter()
+        self._sent_by_account: Counter[str] = Counter()
         self._sent_acknowledged: list[str] = []
         # Of the batch that was sent last, until it is answered.
         self._sent_corrections: dict[str, float] = {}
@@ -45,8 +46,8 @@ class HeldSlots:
     def release(self, replica_id: str, account_id: str) -> None:
         self.by_replica[replica_id] -= 1
         self.by_account[account_id] -= 1
-        self._freed_replicas[replica_id] += 1
-        self._ended[account_id] += 1
+        self._freed_by_replica[replica_id] += 1
+        self._ended_by_account[account_id] += 1
 
     def correct(self, account_id: str, charge: float) -> None:
         """The account was charged too little (above 0) or too much (below) at its grant."""
@@ -54,22 +55,23 @@ class HeldSlots:
 
     @property
     def has_news(self) -> bool:
-        return bool(self._freed_replicas or self._corrections or self._sent_corrections)
+        return bool(self._freed_by_replica or self._corrections or self._sent_corrections)
 
     def next_release(self) -> list[str | int]:
         """Arguments of release_slots.lua behind the worker; from now on they count as sent."""
-        self._sent_replicas, self._freed_replicas = self._freed_replicas, Counter()
-        self._sent_ended, self._ended = self._ended, Counter()
+        self._sent_by_replica, self._freed_by_replica = self._freed_by_replica, Counter()
+        self._sent_by_account, self._ended_by_account = self._ended_by_account, Counter()
         if not self._sent_corrections and self._corrections:
             self._batch += 1
             self._sent_corrections = self._take_corrections()
         corrections = self._sent_corrections
         args: list[str | int] = [self._batch if corrections else 0]
-        args += _counted(self._sent_replicas)
-        accounts = {*self._sent_ended, *corrections}
+        args += _counted(self._sent_by_replica)
+        accounts = {*self._sent_by_account, *corrections}
         args.append(len(accounts))
         for account in accounts:
-            args += (account, self._sent_ended[account], f"{corrections.get(account, 0.0):.6f}")
+            correction = f"{corrections.get(account, 0.0):.6f}"
+            args += (account, self._sent_by_account[account], correction)
         self._sent_acknowledged = self._take_acknowledged()
         return [*args, *self._sent_acknowledged]
 
@@ -88,12 +90,12 @@ class HeldSlots:
     def slots_to_count(self) -> Counter[str]:
         """Slots by replica that a heartbeat tells: held, and to be given back by later calls."""
         self.by_replica = +self.by_replica
-        return self.by_replica + self._freed_replicas + self._sent_replicas
+        return self.by_replica + self._freed_by_replica + self._sent_by_replica
 
     def requests_to_count(self) -> Counter[str]:
         """The same of requests by account."""
         self.by_account = +self.by_account
-        return self.by_account + self._ended + self._sent_ended
+        return self.by_account + self._ended_by_account + self._sent_by_account
 
     def acknowledgements(self) -> list[str]:
         """Tickets whose grant has arrived and that no answered call has named."""
@@ -112,7 +114,7 @@ class HeldSlots:
         return {account: self._corrections.pop(account) for account in accounts}
 
     def _release_ended(self) -> None:
-        self._sent_replicas, self._sent_ended = Counter(), Counter()
+        self._sent_by_replica, self._sent_by_account = Counter(), Counter()
         self._sent_acknowledged = []
 
 

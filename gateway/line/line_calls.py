@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from gateway.errors import FlowUnavailable
 from gateway.flow.redis_client import FlowRedis
 from gateway.line.held_slots import HeldSlots
+from gateway.line.line_terms import Entered
 from gateway.line.ticket import Granted
 from gateway.line.ticket_book import TicketBook
 
-# What release_slots.lua answers to a worker whose lease has ended.
-_ENDED = [-1]
+# What release_slots.lua answers to a worker whose lease has ended; else grants.
+_LEASE_ENDED = [Entered.LEASE_ENDED]
 
 
 class LineCalls:
@@ -77,7 +78,7 @@ class LineCalls:
                 if self._held.has_news:
                     args = [self._worker_id, *self._held.next_release()]
                     grants = await self._flow.run("release_slots", self._keys, args)
-                    if grants != _ENDED:
+                    if grants != _LEASE_ENDED:
                         self.take_grants(grants)
                     self._held.release_answered()
         except FlowUnavailable:

@@ -24,7 +24,7 @@ from gateway.line.held_slots import HeldSlots
 from gateway.line.line_calls import LineCalls
 from gateway.line.line_terms import Entered, LineBounds, kept_ms
 from gateway.line.local_service import LocalService
-from gateway.line.ticket import EntryMode, Ticket
+from gateway.line.ticket import EntryMode, Ticket, TicketState
 from gateway.line.ticket_book import TicketBook
 
 log = structlog.get_logger(__name__)
@@ -87,7 +87,6 @@ class LineLease:
             *(ticket.avoid or _NOBODY, kept_ms(retry_after_s), mode.value),
             *(ask.prefix, ask.tokens),
         )
-        self.tickets.begin_entering(ticket)
         try:
             answer = await self._enter(ticket, args)
             if answer[0] == Entered.LEASE_ENDED and mode is EntryMode.AGAIN:
@@ -95,8 +94,9 @@ class LineLease:
             if answer[0] == Entered.LEASE_ENDED:  # or Redis is new: tell what we hold, then again
                 await self._renew_together()
                 answer = await self._enter(ticket, args)
-        finally:
-            self.tickets.end_entering(ticket)
+        except BaseException:  # also one that is cancelled: an answer may come all the same
+            self.tickets.lose(ticket)
+            raise
         what = self._take_entered(ticket, answer)
         if what == Entered.ACCOUNT_FULL:
             raise AccountQueueFull(ask.waiting_requests, self.retry_after_s(answer[2]))
@@ -128,9 +128,11 @@ class LineLease:
             account_id = ticket.ask.account_id
             self._calls.take_grant(ticket.id, replica_id, account_id, ticket.charge)
         elif what == Entered.WAITING:
-            self.tickets.register(ticket)
+            self.tickets.take_into_line(ticket)
             if self.tickets.has_leaves:
                 self.call_soon()
+        elif what == Entered.LEASE_ENDED:
+            self.tickets.lose(ticket)
         if what != Entered.ACCOUNT_FULL:
             self.take_grants(grants)
         return what
@@ -160,7 +162,7 @@ class LineLease:
         Raises:
             FlowUnavailable: Redis did not answer; the lease runs on.
         """
-        asked: list[str] = []
+        asked: list[str] = []  # the tickets that are doubted as it is sent
 
         def renewal() -> Sequence[str]:
             asked[:] = self.tickets.doubted
@@ -181,8 +183,7 @@ class LineLease:
         if self.tickets.has_leaves or self.held.has_news:
             self.call_soon()
         if asked or not was_known or not self.tickets.agrees_with(known):
-            await self._register_tickets()
-        self.tickets.believe(asked)
+            await self._reconcile(asked)
 
     async def _renew_together(self) -> None:
         """One heartbeat for all who find at the same time that the lease has ended."""
@@ -204,20 +205,17 @@ class LineLease:
         }
         return [orjson.dumps(said).decode()]
 
-    async def _register_tickets(self) -> None:
+    async def _reconcile(self, asked: Sequence[str]) -> None:
         """Makes the tickets that Redis knows of this worker equal to those that wait here."""
         known = set(await self._flow.run("read_tickets", self._keys, (self.worker_id,)))
-        again = self.tickets.reconcile(known)
+        lost = self.tickets.reconcile(known)
+        self.tickets.believe(asked)
         if self.tickets.has_leaves:
             self.call_soon()
-        for ticket in again:
-            if ticket.id not in self.tickets.waiting:
-                continue
-            try:
+        for ticket in lost:
+            if ticket.state is TicketState.LOST:  # another heartbeat may have brought it in
+                self.tickets.enter_again(ticket)
                 await self.register(ticket, EntryMode.AGAIN)
-            except FlowUnavailable:
-                self.tickets.lose(ticket)
-                raise
 
     async def stop(self) -> None:
         """Gives up the lease and every slot. Failing that, the lease ends by itself."""

@@ -73,7 +73,6 @@ class PoolLine:
             await self.lease.register(ticket, ticket.mode)
         except FlowUnavailable:
             FLOW_FALLBACKS.labels("slots").inc()
-            self.tickets.lose(ticket)
             self.lease.serve_locally()
             self._check_local_bounds(ticket)
         except ApiError:

@@ -33,6 +33,15 @@ class EntryMode(StrEnum):
     AGAIN = "again"  # it waits here already, and Redis has lost it
 
 
+class TicketState(StrEnum):
+    """What its worker knows of a ticket; gateway.line.ticket_book leads it from one to the next."""
+
+    ENTERING = "entering"  # it waits, and its call into the line is under way
+    IN_LINE = "in line"  # it waits, and Redis knows it
+    LOST = "lost"  # it waits, and Redis does not know it, or nobody knows whether it does
+    GONE = "gone"  # it waits no longer: granted, refused or left
+
+
 @dataclass(slots=True)
 class Passage:
     """What a request has behind it in line, over all the slots that it was granted."""
@@ -64,18 +73,22 @@ class Granted(NamedTuple):
 
 News = Place | Granted | ApiError
 
+# Looking a member up in its class takes longer than all else that a ticket's state costs.
+_ENTERING, _GONE = TicketState.ENTERING, TicketState.GONE
+
 
 class Ticket:
     """Its waiter reads the news; whoever serves the line tells them. Newer news replace older."""
 
     __slots__ = ("_news", "_waiter", "ask", "avoid", "charge", "deadline", "entered_at", "foretold",
-                 "id", "keep_ms", "mode", "notice_at", "waited_s_before")  # fmt: skip
+                 "id", "keep_ms", "mode", "notice_at", "state", "waited_s_before")  # fmt: skip
 
     def __init__(
         self, ticket_id: str, ask: SlotAsk, passage: Passage, *, now: float, wait_s_max: float
     ) -> None:
         self.id = ticket_id
         self.ask = ask
+        self.state = _ENTERING
         self.avoid = passage.avoid
         self.mode = EntryMode.RETRY if passage.was_granted else EntryMode.NEW
         # What its grant from the line costs.

@@ -1,96 +1,88 @@
 """Which tickets of one worker wait in one pool, and what of them Redis has been told. Pure.
 
-A ticket is entering (its call is under way) → registered (Redis knows it) → granted, or leaving
-(gone here, and Redis is still to be told). One whose call failed is lost until a heartbeat gets
-through; and doubted, where the call may have run all the same: that heartbeat asks for it.
+A ticket is entering → in line → gone; lost where Redis has not, or may not have, taken it into the
+line, until a heartbeat finds out (TicketState, and _MAY_FOLLOW below). What Redis is to hear of
+tickets that are gone is kept by their ids: that they leave, and whether their calls have run.
 """
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from gateway.line.ticket import Ticket
+from gateway.line.recent_grants import RecentGrants
+from gateway.line.ticket import Ticket, TicketState
 
-# A grant may arrive twice, by push and by heartbeat, about a second apart; and as late as that
-# after its ticket has left.
-_SEEN_MAX = 10_000
 _LEAVES_A_CALL = 500
 # Four times the calls that can be under way as Redis falls silent. Later ones were never sent.
 _DOUBTED_MAX = 2000
 
+# Looking a member up in its class takes longer than all else that is done with it here.
+_ENTERING, _IN_LINE, _LOST, _GONE = TicketState
+
+_MAY_FOLLOW: Mapping[TicketState, frozenset[TicketState]] = {
+    _ENTERING: frozenset((_IN_LINE, _LOST, _GONE)),
+    _IN_LINE: frozenset((_LOST, _GONE)),
+    _LOST: frozenset((_IN_LINE, _ENTERING, _GONE)),
+    _GONE: frozenset(),
+}
+
 
 class TicketBook:
     def __init__(self) -> None:
+        # Every ticket that is not gone, oldest first, and what they come to.
         self.waiting: dict[str, Ticket] = {}
         self.waiting_by_account: Counter[str] = Counter()
         self.bytes = 0
-        self._entering: set[str] = set()
-        self._registered: set[str] = set()
-        self._lost: set[str] = set()
+        # Redis knows them, and is to be told that they leave: ticket -> how long to keep its place.
+        self._leaving: dict[str, int] = {}
+        # Their calls were sent and may have run without an answer: the next heartbeat asks.
         self._doubted: dict[str, Ticket] = {}
-        self._leaving: dict[str, int] = {}  # ticket -> keep_ms
-        self._left_charges: dict[str, float] = {}  # newest last
-        self._seen: dict[str, None] = {}  # grants that have arrived, newest last
+        self._grants = RecentGrants()
 
     def add(self, ticket: Ticket) -> None:
+        """A new one, which is entering."""
         self.waiting[ticket.id] = ticket
         self.waiting_by_account[ticket.ask.account_id] += 1
         self.bytes += ticket.ask.body_bytes
 
     def remove(self, ticket: Ticket) -> None:
-        """It waits no longer; does nothing where it did not."""
-        self._lost.discard(ticket.id)
-        if self.waiting.pop(ticket.id, None) is not None:
-            self.bytes -= ticket.ask.body_bytes
-            account_id = ticket.ask.account_id
-            self.waiting_by_account[account_id] -= 1
-            if not self.waiting_by_account[account_id]:
-                del self.waiting_by_account[account_id]
+        """It was granted or refused: nothing is to be told. Does nothing where it is gone."""
+        if ticket.state is not _GONE:
+            self._move(ticket, _GONE)
 
     def leave(self, ticket: Ticket, keep_ms: int) -> bool:
-        """The same, and Redis is to be told: at once or as soon as it is known to know it.
+        """It waits no longer, and Redis is to be told: at once, or when it turns out to know it.
 
         Whether it is known by now.
         """
-        self.remove(ticket)
+        was = ticket.state
         ticket.keep_ms = keep_ms
-        if ticket.id not in self._registered:
-            return False
-        self._leaving[ticket.id] = keep_ms
-        self._note_charge(ticket)
-        return True
-
-    def _note_charge(self, ticket: Ticket) -> None:
-        self._left_charges[ticket.id] = ticket.charge
-        if len(self._left_charges) > _SEEN_MAX:
-            del self._left_charges[next(iter(self._left_charges))]
-
-    def charge_of_left(self, ticket_id: str) -> float:
-        """What a grant has charged for nothing that came as its ticket left."""
-        if doubted := self._doubted.get(ticket_id):
-            return doubted.charge
-        return self._left_charges.pop(ticket_id, 0.0)
+        self.remove(ticket)
+        if was is _IN_LINE:
+            self._tell_that_it_leaves(ticket)
+        elif was is _ENTERING:  # its grant may come before the answer to its call
+            self._grants.expect(ticket.id, ticket.charge)
+        return was is _IN_LINE
 
     def grant_locally(self, ticket: Ticket) -> None:
         """Served without Redis, which takes the ticket out once it is back."""
         self.leave(ticket, keep_ms=0)
 
-    def begin_entering(self, ticket: Ticket) -> None:
-        self._entering.add(ticket.id)
+    def enter_again(self, ticket: Ticket) -> None:
+        """Another call for one that was lost."""
+        self._move(ticket, _ENTERING)
 
-    def end_entering(self, ticket: Ticket) -> None:
-        self._entering.discard(ticket.id)
-
-    def register(self, ticket: Ticket) -> None:
-        """Redis knows it, and is to be told of one that left meanwhile."""
-        self._registered.add(ticket.id)
-        if ticket.id not in self.waiting:
-            self.leave(ticket, ticket.keep_ms)
+    def take_into_line(self, ticket: Ticket) -> None:
+        """Redis has, and is to be told of one that is gone meanwhile."""
+        if ticket.state is _GONE:
+            self._tell_that_it_leaves(ticket)
+        elif ticket.state is not _IN_LINE:
+            self._move(ticket, _IN_LINE)
 
     def lose(self, ticket: Ticket) -> None:
-        """Redis does not know it, or nobody knows whether it does."""
-        if ticket.id in self.waiting:
-            self._lost.add(ticket.id)
+        """Its call has failed; does nothing where it is gone."""
+        if ticket.state is _ENTERING:
+            self._move(ticket, _LOST)
 
     def doubt(self, ticket: Ticket) -> None:
         """Its call was sent, and may have run without an answer."""
@@ -108,13 +100,14 @@ class TicketBook:
 
     def is_new_grant(self, ticket_id: str) -> bool:
         """Notes that a grant has arrived; False for one that had arrived before."""
-        if ticket_id in self._seen:
-            return False
-        self._seen[ticket_id] = None
-        if len(self._seen) > _SEEN_MAX:
-            del self._seen[next(iter(self._seen))]
-        self._registered.discard(ticket_id)
-        return True
+        self._leaving.pop(ticket_id, None)  # Redis took it out of the line as it granted it
+        return self._grants.is_new(ticket_id)
+
+    def charge_of_left(self, ticket_id: str) -> float:
+        """What a grant has charged for nothing that came as its ticket left."""
+        if doubted := self._doubted.get(ticket_id):
+            return doubted.charge
+        return self._grants.charge_of_left(ticket_id)
 
     @property
     def has_leaves(self) -> bool:
@@ -129,24 +122,47 @@ class TicketBook:
     def left(self, ticket_ids: list[str]) -> None:
         for ticket_id in ticket_ids:
             self._leaving.pop(ticket_id, None)
-            self._registered.discard(ticket_id)
 
     def agrees_with(self, known: int) -> bool:
         """Whether Redis can be right, knowing so many of this worker's tickets."""
-        return not self._lost and known == len(self._registered)
+        states = Counter([ticket.state for ticket in self.waiting.values()])
+        return not states[_LOST] and known == states[_IN_LINE] + len(self._leaving)
 
     def reconcile(self, known: set[str]) -> list[Ticket]:
-        """Takes over what Redis knows; the tickets that must be registered again.
+        """Takes over what Redis knows; the tickets that were lost and must enter again.
 
         Those that Redis knows and nobody waits for are to leave.
         """
         for ticket_id in known - self.waiting.keys() - self._leaving.keys():
-            left = self._doubted.get(ticket_id)
-            self._leaving[ticket_id] = left.keep_ms if left else 0
-        self._lost.clear()
-        self._registered = set(known)
-        return [
-            ticket
-            for ticket in self.waiting.values()
-            if ticket.id not in known and ticket.id not in self._entering
-        ]
+            if doubted := self._doubted.get(ticket_id):
+                self._tell_that_it_leaves(doubted)
+            else:
+                self._leaving[ticket_id] = 0
+        for ticket in self.waiting.values():
+            is_known = ticket.id in known
+            if ticket.state is _IN_LINE and not is_known:
+                self._move(ticket, _LOST)
+            elif ticket.state is _LOST and is_known:
+                self._move(ticket, _IN_LINE)
+        return [ticket for ticket in self.waiting.values() if ticket.state is _LOST]
+
+    def _move(self, ticket: Ticket, to: TicketState) -> None:
+        """Every change of a ticket's state.
+
+        Raises:
+            ValueError: it is in a state from which it cannot come there.
+        """
+        if to not in _MAY_FOLLOW[ticket.state]:
+            raise ValueError(f"ticket {ticket.id} is {ticket.state}, and cannot be {to}")
+        ticket.state = to
+        if to is _GONE:
+            del self.waiting[ticket.id]
+            self.bytes -= ticket.ask.body_bytes
+            account_id = ticket.ask.account_id
+            self.waiting_by_account[account_id] -= 1
+            if not self.waiting_by_account[account_id]:
+                del self.waiting_by_account[account_id]
+
+    def _tell_that_it_leaves(self, ticket: Ticket) -> None:
+        self._leaving[ticket.id] = ticket.keep_ms
+        self._grants.expect(ticket.id, ticket.charge)
