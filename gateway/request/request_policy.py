@@ -19,6 +19,7 @@ from gateway.errors import InvalidRequest
 from gateway.request.body_fields import Field, check_body, out_of_bounds
 from gateway.request.body_parse import parse_object
 from gateway.request.chat_fields import CHAT, COMPLETIONS, EMBEDDINGS
+from gateway.request.chat_form import ChatForm, chat_form
 from gateway.request.messages_fields import MESSAGES
 from gateway.request.prompt_texts import prompt_texts
 from gateway.request.responses_fields import RESPONSES
@@ -68,7 +69,9 @@ class RequestView:
 
     choices: answers that are made, n times prompts; 0 for embeddings.
     output_cap: tokens of one answer as the caller capped it; None if it did not.
-    texts, message_count, token_ids: what the prompt is made of (see gateway.request.prompt_texts).
+    texts, message_count, token_ids, media: what the prompt is made of (see
+        gateway.request.prompt_texts).
+    chat_form: the conversation for the model's template, where there are tools, calls or results.
     beginning: how many of the texts every turn of the conversation begins with.
     wants_usage: the caller asked for the usage of its stream.
     """
@@ -81,6 +84,8 @@ class RequestView:
     beginning: int
     message_count: int
     token_ids: int
+    media: int
+    chat_form: ChatForm | None
     wants_usage: bool
     _endpoint: str
     _document: Mapping[str, Any]
@@ -153,6 +158,8 @@ def view_request(
         beginning=prompt.beginning,
         message_count=prompt.message_count,
         token_ids=prompt.token_ids,
+        media=prompt.media,
+        chat_form=chat_form(name, document) if prompt.has_tools else None,
         wants_usage=bool(document.get("stream_options", {}).get("include_usage")),
         _endpoint=name,
         _document=document,

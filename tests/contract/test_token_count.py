@@ -32,6 +32,8 @@ class Conversation:
     choices: int = 1
     output_cap: int | None = None
     token_ids: int = 0
+    media: int = 0
+    chat_form: None = None
 
     @property
     def texts(self) -> list[str]:

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from gateway.limits.token_count import TokenCounter, _TextCounter
+from gateway.limits.model_tokenizer import ModelTokenizer
+from gateway.limits.token_count import TokenCounter
+from gateway.request.chat_form import ChatForm
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Request:
     choices: int = 1
     output_cap: int | None = None
     token_ids: int = 0
+    media: int = 0
+    chat_form: ChatForm | None = None
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ async def test_of_a_conversation_that_goes_on_only_what_is_new_is_counted(folder
     tokenizer.no_truncation()
     tokenizer.no_padding()
     counting = Counting(tokenizer)
-    counter = _TextCounter(counting)  # type: ignore[arg-type]
+    counter = ModelTokenizer(counting)  # type: ignore[arg-type]
     assert await counter.counts(["hello", "xyz"]) == [1, 3]
     assert await counter.counts(["hello", "xyz", "hello!", "hello"]) == [1, 3, 2, 1]
     assert await counter.counts(["hello" * 2_000, "xyz", "hello" * 2_000]) == [2_000, 3, 2_000]
