@@ -1,6 +1,7 @@
 """One conversation with tools, calls and results, as each endpoint takes it."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from gateway.endpoints import ENDPOINTS, Endpoint
@@ -145,4 +146,8 @@ def many_turns(body: Body) -> Body:
     return {**body, member: first + rest * 10}
 
 
-SHAPES = {"whole": dict, "only tools": only_tools, "many turns": many_turns}
+SHAPES: dict[str, Callable[[Body], Body]] = {
+    "whole": dict,
+    "only tools": only_tools,
+    "many turns": many_turns,
+}

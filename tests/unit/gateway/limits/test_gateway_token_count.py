@@ -111,6 +111,53 @@ async def test_prompts_of_their_own_fill_the_context_one_at_a_time(folder: Path)
     assert await counter.count(Request((), token_ids=77)) == 77
 
 
+TOOLS = [{"type": "function", "function": {"name": "f" * 90, "parameters": {}}}]
+CALLED = ChatForm([{"role": "user", "content": "hello"}], TOOLS, None)
+
+
+async def test_with_tools_the_template_is_rendered_and_counted_between_the_tokenizers_marks(
+    folder: Path, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<|a|>", "<|a|>>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    source = "{% for m in messages %}<|a|>>{{ m.content }}<|a|>{% endfor %}"
+    (tmp_path / "chat_template.jinja").write_text(source + "{{ tools[0].function.name * 2 }}")
+    request = Request(("hello", "unlike what is rendered"), message_count=1, chat_form=CALLED)
+    ask = await TokenCounter(lambda _: str(tmp_path)).ask(request, 8_192, template_tokens=500)
+    assert ask.prompt_tokens == ask.context_tokens_filled == 1 + 1 + 1 + 180 + 1
+    many = Request((), message_count=100, chat_form=ChatForm([*CALLED.messages] * 100, TOOLS, None))
+    counted = await TokenCounter(lambda _: str(tmp_path)).count(many)
+    assert counted == 300 + 180 + 100, "in a thread"
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('no') }}"])
+async def test_tools_that_cannot_be_rendered_have_room(
+    folder: Path, tmp_path: Path, template: str | None
+) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    if template is not None:
+        (tmp_path / "chat_template.jinja").write_text(template)
+    plain = Request(("hello",), message_count=1)
+    called = Request(("hello",), message_count=1, chat_form=CALLED)
+    for path in (str(tmp_path), ""):
+        counter = TokenCounter(lambda _, path=path: path)  # type: ignore[misc]
+        assert await counter.count(called) >= await counter.count(plain) + 300
+
+
+async def test_media_cost_what_the_setting_says_within_the_context() -> None:
+    counter = TokenCounter(lambda _: "", media_tokens=1_000)
+    text = (await counter.ask(Request(("hello",), message_count=1), 8_000)).prompt_tokens
+    two = await counter.ask(Request(("hello",), message_count=1, media=2), 8_000)
+    assert two.prompt_tokens == text + 2_000
+    many = await counter.ask(Request(("hello",), message_count=1, media=50), 8_000)
+    assert many.prompt_tokens == text + 8_000, "the engine takes no more than its context"
+    assert many.context_tokens_filled is not None
+    assert 4_000 <= many.context_tokens_filled < 4_100, "an answer has room"
+    unknown = await counter.ask(Request(("hello",), message_count=1, media=50), None)
+    assert unknown.prompt_tokens == text + 50_000
+
+
 @pytest.mark.parametrize("kind", ["none", "no folder", "no file", "broken"])
 async def test_without_a_tokenizer_bytes_are_counted(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
