@@ -61,7 +61,7 @@ async def test_the_count_is_never_below_what_the_engine_had(
     moss: RunningFloodgate, key: str, endpoint: str, shape: str
 ) -> None:
     made = {**SHAPES, "no tools": without_tools}[shape](BODIES[endpoint](NAME))
-    replica = moss.first_replica()
+    (replica,) = moss.replicas(NAME)
     ask = await TokenCounter(lambda _: replica.tokenizer).ask(
         view_request(endpoint_of(endpoint), orjson.dumps(made)),
         replica.context_tokens_max,

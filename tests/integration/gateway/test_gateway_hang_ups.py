@@ -1,7 +1,7 @@
 """A caller hangs up within its answer: it is charged with the prompt and what was passed on."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,12 @@ EVENTS = {
         b'event: content_block_delta\ndata: {"delta":{"text":"hi"}}\n\n',
     ),
 }
+
+
+@pytest.fixture
+async def replicas(flow_server: RedisServer) -> AsyncIterator[PublishedReplicas]:
+    async with PublishedReplicas(flow_server.url, MODEL) as published:
+        yield published
 
 
 def body_of(endpoint: str) -> dict[str, Any]:
@@ -119,6 +125,7 @@ async def test_of_vllm_a_stream_costs_the_tokens_that_came_however_few_events_th
     account_id: str,
     engine: ScriptedEngine,
     flow_server: RedisServer,
+    replicas: PublishedReplicas,
     tmp_path: Path,
     shown: bool,
 ) -> None:
@@ -139,14 +146,11 @@ async def test_of_vllm_a_stream_costs_the_tokens_that_came_however_few_events_th
     plans = write_plans(tmp_path / "plans", tokens_per_day=1_000_000)
     asked = {"include_usage": True, "continuous_usage_stats": True}
     body = body_of("chat/completions") | ({"stream_options": asked} if shown else {})
+    replicas.add("one", engine.url)
     async with (
-        PublishedReplicas(flow_server.url, MODEL) as replicas,
         start_gateway(upstream_url="", plans_file=plans) as gateway,
         caller(gateway, api_key) as client,
     ):
-        replicas.add("one", engine.url)
-        while (await client.get("/v1/models")).json()["data"] == []:
-            await asyncio.sleep(0.05)
         listening = Listening(client, "/v1/chat/completions", body)
         await listening.until(b" to eleven")
         await listening.until(b"}\n\n", 3)
