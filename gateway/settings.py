@@ -66,6 +66,13 @@ class GatewaySettings(BaseSettings):
         description="Folder with the tokenizer.json that counts prompts where a replica names none "
         "that is here. Empty: bytes are counted.",
     )
+    # Qwen 2.5 VL makes this many of an image that it does not scale down; others stay far below.
+    media_tokens: int = Field(
+        16_384,
+        ge=0,
+        description="Prompt tokens reserved for one image, sound or film, at most the context; "
+        "corrected to the engine's count. What your model makes of its largest image.",
+    )
     key_cache_s: float = Field(
         5.0, ge=0, le=300, description="How long a worker trusts a key that it has looked up."
     )

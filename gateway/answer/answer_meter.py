@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from gateway.answer.running_usage import RunningUsage
 from gateway.answer.sse import end_of_event, event_data, is_between_events, start_of_event
 from gateway.answer.usage import Usage, read_usage
 from gateway.endpoints import Endpoint
@@ -42,12 +43,21 @@ class AnswerMeter:
     Args:
         stream: the answer is an event stream.
         hide_usage: take the event out that carries nothing but usage (chat and completions).
+        hide_running_usage: take out of each other event what the answer has cost so far.
     """
 
-    def __init__(self, endpoint: Endpoint, *, stream: bool, hide_usage: bool) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        stream: bool,
+        hide_usage: bool,
+        hide_running_usage: bool = False,
+    ) -> None:
         self._name = endpoint.name
         self._stream = stream
         self._hide = hide_usage and endpoint.name in ("chat/completions", "completions")
+        self._running = RunningUsage() if stream and hide_running_usage else None
         self._open = b""  # of a stream, the event that has begun; of JSON, what is kept
         self._passed = 0  # how much of the open event the caller has
         self._cut = False  # JSON: its beginning was let go
@@ -61,6 +71,13 @@ class AnswerMeter:
         if not self._stream:
             self._keep(piece)
             return piece
+        if self._running is not None:
+            piece = self._running.feed(piece)
+            if not piece:
+                return b""
+        return self._feed(piece)
+
+    def _feed(self, piece: bytes) -> bytes:
         data = self._open + piece if self._open else piece
         at = _last_mark(data, len(data))
         passed = piece
@@ -74,15 +91,21 @@ class AnswerMeter:
         """What is still to go to the caller, once the engine has ended the answer."""
         if not self._stream:
             return b""
+        waited = b"" if self._running is None else self._feed(self._running.rest())
         rest, self._open = self._open, b""
         # An event without its blank line; clients drop it or not.
         hidden = _last_mark(rest, len(rest)) >= 0 and self._take(rest)
-        return b"" if hidden else rest[self._passed :]
+        return waited if hidden else waited + rest[self._passed :]
 
     def usage(self, prompt_tokens_estimate: int) -> Usage:
-        """The engine's count, or the estimate and the events that were passed on."""
+        """The engine's count, or the estimate and the events that were passed on.
+
+        Of a stream that broke off, the count that came with the last event, where it was told.
+        """
         if not self._stream:
             self._read_whole()
+        if self._running is not None and not self._exact:
+            self._note(*self._running.tokens())
         prompt = self._prompt_tokens
         if prompt is None:
             prompt = prompt_tokens_estimate
@@ -114,7 +137,7 @@ class AnswerMeter:
         usage = _usage_in(document)
         if usage is None:
             return False
-        self._note(usage)
+        self._note(*read_usage(usage))
         choices = document.get("choices")
         if choices is None:  # Messages begin with a usage that knows the prompt alone
             self._exact = document.get("type") != "message_start"
@@ -123,8 +146,7 @@ class AnswerMeter:
         self._exact = all(c.get("finish_reason") for c in choices if isinstance(c, dict))
         return self._hide and not choices
 
-    def _note(self, usage: dict[str, Any]) -> None:
-        prompt, output = read_usage(usage)
+    def _note(self, prompt: int | None, output: int | None) -> None:
         self._prompt_tokens = self._prompt_tokens if prompt is None else prompt
         self._output_tokens = self._output_tokens if output is None else output
 
@@ -145,7 +167,7 @@ class AnswerMeter:
         else:
             usage = _usage_in(_object(self._open))
         if usage is not None:
-            self._note(usage)
+            self._note(*read_usage(usage))
             self._exact = True
 
 

@@ -53,6 +53,7 @@ class Relay:
         endpoint: Endpoint,
         stream: bool,
         hide_usage: bool,
+        hide_running_usage: bool,
         request_id: str,
         times: AnswerTimes,
     ) -> None:
@@ -61,6 +62,7 @@ class Relay:
         self._headers = headers
         self._endpoint = endpoint
         self._hide_usage = hide_usage
+        self._hide_running_usage = hide_running_usage
         self._meter: AnswerMeter | None = None
         self._request_id = request_id
         self._times = times
@@ -186,7 +188,12 @@ class Relay:
             await self._start(answer.status, answer.content_type)
 
     def _meter_of(self, *, stream: bool) -> AnswerMeter:
-        self._meter = AnswerMeter(self._endpoint, stream=stream, hide_usage=self._hide_usage)
+        self._meter = AnswerMeter(
+            self._endpoint,
+            stream=stream,
+            hide_usage=self._hide_usage,
+            hide_running_usage=self._hide_running_usage,
+        )
         return self._meter
 
     async def _start(self, status: int, content_type: str, *, at_once: bool = False) -> None:

@@ -167,7 +167,10 @@ def _gate(
         authenticator=authenticator,
         plans=plans,
         routing=routing,
-        counter=TokenCounter(lambda model: tokenizer_folder(settings, capacity, model)),
+        counter=TokenCounter(
+            lambda model: tokenizer_folder(settings, capacity, model),
+            media_tokens=settings.media_tokens,
+        ),
         limits=limits,
         capacity=capacity,
         admission=admission,

@@ -71,6 +71,11 @@ class Pool:
         return max((each.template_tokens for each in self._told), default=0)
 
     @property
+    def is_vllm(self) -> bool:
+        """Whether its replicas are serving's own, which take what only vLLM takes."""
+        return self.is_kept or any(each.tells_its_load for each in self.replicas)
+
+    @property
     def tokenizers(self) -> Iterator[str]:
         """Folders of the model's tokenizer, on whichever machine."""
         return (each.tokenizer for each in self._told if each.tokenizer)

@@ -1,24 +1,19 @@
 """How many tokens a prompt has, counted with the model's own tokenizer before anything is charged.
 
-The one module that imports tokenizers. The count is at least what the engine makes of the request,
-so that nobody gets more than was reserved: the texts by themselves, and for each message and each
-conversation a bound of what the chat template puts around them. Where there is no tokenizer the
-UTF-8 bytes are counted: no tokenizer makes more tokens than there are bytes. What a template adds
-to tool definitions, and images, are not in the count; the settlement corrects it.
+The count is at least what the engine makes of the request, so that nobody gets more than was
+reserved: the texts by themselves, and for each message and each conversation a bound of what the
+chat template puts around them. Where there are tools, calls or results the template itself is
+rendered. Where there is no tokenizer the UTF-8 bytes are counted: no tokenizer makes more tokens
+than there are bytes. Images, sounds and films cost what a setting says, within the context.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
-import structlog
-from tokenizers import Tokenizer
-
-from gateway.limits.known_counts import KnownCounts
+from gateway.limits.model_tokenizer import ModelTokenizer
 from gateway.limits.reservation import TokenAsk
-
-log = structlog.get_logger(__name__)
+from gateway.request.chat_form import ChatForm
 
 # Measured on SmolLM2 over 4,000 conversations: at most 5 a message and 26 for the whole, its
 # default system prompt included, and 0.3 a message where a text begins or ends with blanks.
@@ -26,11 +21,12 @@ log = structlog.get_logger(__name__)
 # 1,000) says so in its replica's record.
 _MESSAGE_TOKENS = 8
 _CONVERSATION_TOKENS = 40
+# What a template that cannot be rendered here says around tools: Qwen 2.5 takes 150 and 20 for
+# each, MOSS 40 for each answer.
+_TOOLS_TOKENS = 300
+_TOOL_TOKENS = 40
 # A text by itself may get a token for its beginning.
 _TEXT_TOKENS = 1
-# SmolLM2's tokenizer takes about 0.8 ms for 1,000 characters: from 3 ms on the loop goes on
-# without it.
-_LOOP_CHARS_MAX = 4_000
 # UTF-8 bytes a token, at least, in whatever language a tokenizer was trained on.
 _BYTES_PER_TOKEN = 3
 
@@ -54,6 +50,14 @@ class Countable(Protocol):
         """Tokens that the caller sent as such."""
 
     @property
+    def media(self) -> int:
+        """Images, sounds and films."""
+
+    @property
+    def chat_form(self) -> ChatForm | None:
+        """What the template gets, where there are tools, calls or results."""
+
+    @property
     def choices(self) -> int: ...
 
     @property
@@ -61,11 +65,15 @@ class Countable(Protocol):
 
 
 class TokenCounter:
-    """Counts with the tokenizer of each model. `folder_of` names its folder, "" where unknown."""
+    """Counts with the tokenizer of each model.
 
-    def __init__(self, folder_of: Callable[[str], str]) -> None:
+    `folder_of` names its folder, "" where unknown. `media_tokens` is for one image.
+    """
+
+    def __init__(self, folder_of: Callable[[str], str], *, media_tokens: int = 0) -> None:
         self._folder_of = folder_of
-        self._by_folder: dict[str, asyncio.Task[_TextCounter | None]] = {}
+        self._media_tokens = media_tokens
+        self._by_folder: dict[str, asyncio.Task[ModelTokenizer | None]] = {}
 
     async def count(self, request: Countable) -> int:
         """Tokens of the prompt: exact or above."""
@@ -79,81 +87,61 @@ class TokenCounter:
         `template_tokens` is what the model's chat template puts around one empty message.
         """
         tokenizer = await self._tokenizer(request.model)
-        texts = request.texts
-        around = _TEXT_TOKENS * len(texts) + request.token_ids
-        if request.message_count:
-            conversation = max(_CONVERSATION_TOKENS, template_tokens)
-            around += conversation + _MESSAGE_TOKENS * request.message_count
-        if tokenizer is None:
-            counts = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+        form = request.chat_form
+        rendered = None if form is None or tokenizer is None else await tokenizer.rendered(form)
+        if rendered is None:
+            prompt, filled = await _around_texts(request, tokenizer, template_tokens)
         else:
-            counts = await tokenizer.counts(texts)
-        # Texts that are no conversation are prompts of their own, each with the whole context.
-        filled = sum(counts) if request.message_count else max(counts, default=0)
-        if tokenizer is None:
-            filled //= _BYTES_PER_TOKEN
+            # Texts that the engine strips and the template's dates may differ by some.
+            prompt = filled = rendered + _TEXT_TOKENS * request.message_count
+        if request.media:
+            media = request.media * self._media_tokens
+            if context_tokens_max:
+                # More than the context is refused by the engine. Half of it is left for the
+                # answer, which would else be cut to one token where images are small.
+                filled += min(media, max(0, context_tokens_max - filled) // 2)
+                media = min(media, context_tokens_max)
+            prompt += media
         return TokenAsk(
             model=request.model,
-            prompt_tokens=sum(counts) + around,
+            prompt_tokens=prompt,
             choices=request.choices,
             output_cap=request.output_cap,
             context_tokens_max=context_tokens_max,
-            context_tokens_filled=filled + around,
+            context_tokens_filled=filled,
         )
 
-    async def _tokenizer(self, model: str) -> "_TextCounter | None":
+    async def _tokenizer(self, model: str) -> ModelTokenizer | None:
         folder = self._folder_of(model)
         if not folder:
             return None
         loading = self._by_folder.get(folder)
         if loading is None:  # one load, however many requests wait for it
-            loading = asyncio.create_task(asyncio.to_thread(_load, folder), name="load-tokenizer")
+            loading = asyncio.create_task(
+                asyncio.to_thread(ModelTokenizer.load, folder), name="load-tokenizer"
+            )
             self._by_folder[folder] = loading
         return loading.result() if loading.done() else await asyncio.shield(loading)
 
 
-class _TextCounter:
-    """One tokenizer, and what it has counted lately."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._known = KnownCounts()
-
-    async def counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text by itself."""
-        counts = [self._known.get(text) for text in texts]
-        new = [text for text, count in zip(texts, counts, strict=True) if count is None]
-        long = sum(map(len, new)) > _LOOP_CHARS_MAX
-        found = await asyncio.to_thread(self._count_batch, new) if long else self._count(new)
-        for text, count in zip(new, found, strict=True):
-            self._known.put(text, count)
-        rest = iter(found)
-        return [next(rest) if count is None else count for count in counts]
-
-    def _count(self, texts: Sequence[str]) -> list[int]:
-        encode = self._tokenizer.encode
-        return [len(encode(_valid(text), add_special_tokens=False).ids) for text in texts]
-
-    def _count_batch(self, texts: Sequence[str]) -> list[int]:
-        """In a thread: a batch is counted without the interpreter's lock."""
-        valid = [_valid(text) for text in texts]
-        encodings = self._tokenizer.encode_batch_fast(valid, add_special_tokens=False)
-        return [len(encoding.ids) for encoding in encodings]
-
-
-def _load(folder: str) -> _TextCounter | None:
-    """About a second for 50,000 tokens. None, told once, where it cannot be loaded."""
-    path = Path(folder) / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing more exact
-        log.warning("tokenizer_unusable", file=str(path), error=str(error), counted="bytes")
-        return None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return _TextCounter(tokenizer)
-
-
-def _valid(text: str) -> str:
-    """Without lone surrogates, which JSON may hold and no tokenizer takes."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+async def _around_texts(
+    request: Countable, tokenizer: ModelTokenizer | None, template_tokens: int
+) -> tuple[int, int]:
+    """Tokens of the texts and of what stands around them: of all, and of what fills a context."""
+    texts = request.texts
+    around = _TEXT_TOKENS * len(texts) + request.token_ids
+    if request.message_count:
+        conversation = max(_CONVERSATION_TOKENS, template_tokens)
+        around += conversation + _MESSAGE_TOKENS * request.message_count
+    if form := request.chat_form:
+        entries = len(form.tools or ()) + len(form.messages)
+        around += _TOOLS_TOKENS + _TOOL_TOKENS * entries
+    if tokenizer is None:
+        counts = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+    else:
+        counts = await tokenizer.counts(texts)
+    # Texts that are no conversation are prompts of their own, each with the whole context.
+    filled = sum(counts) if request.message_count else max(counts, default=0)
+    if tokenizer is None:
+        filled //= _BYTES_PER_TOKEN
+    return sum(counts) + around, filled + around

@@ -1,7 +1,7 @@
 """What of a checked body a tokenizer must count, per endpoint. Pure.
 
-Media are not counted: what an image costs is the model's own affair, and settling corrects it.
-Documents here went through the fields of their endpoint, so that types need no second look.
+Of media only the number is told: what an image costs is the model's own affair. Documents here went
+through the fields of their endpoint, so that types need no second look.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,19 +21,28 @@ _TEXT_MEMBERS = (
     "reasoning_content",
 )
 _NESTED_MEMBERS = ("content", "output", "summary", "tool_calls", "function")
+_MEDIA = frozenset(
+    ("image", "image_url", "input_image", "audio_url", "input_audio", "video_url"),
+)
+# Members and types by which a message is known to hold more than what was said.
+_CALLS = frozenset(("tool_calls", "tool_call_id"))
+_CALL_TYPES = frozenset(("tool_use", "tool_result", "function_call", "function_call_output"))
 
 
 @dataclass(slots=True)
 class PromptTexts:
     """Texts in the order of the body; how many of them every turn of the conversation begins with;
     messages that a template puts between marks of its own; token ids that the caller gave; prompts
-    that are answered each on its own."""
+    that are answered each on its own; images, sounds and films; whether a template has tools, calls
+    or results to write."""
 
     texts: list[str] = field(default_factory=list)
     beginning: int = 0
     message_count: int = 0
     token_ids: int = 0
     prompts: int = 1
+    media: int = 0
+    has_tools: bool = False
 
 
 def prompt_texts(endpoint: str, document: Mapping[str, Any]) -> PromptTexts:
@@ -41,22 +50,23 @@ def prompt_texts(endpoint: str, document: Mapping[str, Any]) -> PromptTexts:
     if endpoint in ("completions", "embeddings"):
         _prompts(document["prompt" if endpoint == "completions" else "input"], found)
         found.beginning = min(1, len(found.texts))
-        _add(document.get("suffix"), found.texts)
+        _add(document.get("suffix"), found)
         return found
     for beginning in ("system", "instructions"):
         if beginning in document:
             found.message_count += 1
-            _add(document[beginning], found.texts)
+            _add(document[beginning], found)
     messages = document["input" if endpoint == "responses" else "messages"]
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     found.message_count += len(messages)
     first_turn = _first_turn(messages)
-    _add_each(messages[:first_turn], found.texts)
+    _add_each(messages[:first_turn], found)
     found.beginning = len(found.texts)
-    _add_each(messages[first_turn:], found.texts)
+    _add_each(messages[first_turn:], found)
     if tools := document.get("tools"):
         # Templates write tools as JSON into the prompt.
+        found.has_tools = True
         found.texts.append(orjson.dumps(tools).decode())
     return found
 
@@ -80,26 +90,30 @@ def _first_turn(messages: Sequence[Mapping[str, Any]]) -> int:
     return len(messages)
 
 
-def _add(value: Any, texts: list[str]) -> None:
+def _add(value: Any, found: PromptTexts) -> None:
     """Adds the texts of a text, a message, an item, a part, or a list of them."""
     if isinstance(value, str):
-        texts.append(value)
+        found.texts.append(value)
     elif isinstance(value, list):
-        _add_each(value, texts)
+        _add_each(value, found)
     elif isinstance(value, dict):
         own = (value.get(member) for member in _TEXT_MEMBERS)
-        texts.extend(text for text in own if isinstance(text, str))
+        found.texts.extend(text for text in own if isinstance(text, str))
+        kind = value.get("type")
+        found.media += kind in _MEDIA
+        if kind in _CALL_TYPES or not _CALLS.isdisjoint(value):
+            found.has_tools = True
         for member in _NESTED_MEMBERS:
             if member in value:
-                _add(value[member], texts)
-        if value.get("type") == "tool_use":
-            texts.append(orjson.dumps(value["input"]).decode())
+                _add(value[member], found)
+        if kind == "tool_use":
+            found.texts.append(orjson.dumps(value["input"]).decode())
 
 
-def _add_each(values: Iterable[Any], texts: list[str]) -> None:
+def _add_each(values: Iterable[Any], found: PromptTexts) -> None:
     for value in values:
         # Nearly all messages are a role and a text.
         if len(value) == 2 and isinstance(text := value.get("content"), str):
-            texts.append(text)
+            found.texts.append(text)
         else:
-            _add(value, texts)
+            _add(value, found)

@@ -19,6 +19,7 @@ from gateway.errors import InvalidRequest
 from gateway.request.body_fields import Field, check_body, out_of_bounds
 from gateway.request.body_parse import parse_object
 from gateway.request.chat_fields import CHAT, COMPLETIONS, EMBEDDINGS
+from gateway.request.chat_form import ChatForm, chat_form
 from gateway.request.messages_fields import MESSAGES
 from gateway.request.prompt_texts import prompt_texts
 from gateway.request.responses_fields import RESPONSES
@@ -68,9 +69,12 @@ class RequestView:
 
     choices: answers that are made, n times prompts; 0 for embeddings.
     output_cap: tokens of one answer as the caller capped it; None if it did not.
-    texts, message_count, token_ids: what the prompt is made of (see gateway.request.prompt_texts).
+    texts, message_count, token_ids, media: what the prompt is made of (see
+        gateway.request.prompt_texts).
+    chat_form: the conversation for the model's template, where there are tools, calls or results.
     beginning: how many of the texts every turn of the conversation begins with.
     wants_usage: the caller asked for the usage of its stream.
+    wants_running_usage: it asked for it in each event.
     """
 
     model: str
@@ -81,7 +85,10 @@ class RequestView:
     beginning: int
     message_count: int
     token_ids: int
+    media: int
+    chat_form: ChatForm | None
     wants_usage: bool
+    wants_running_usage: bool
     _endpoint: str
     _document: Mapping[str, Any]
 
@@ -89,16 +96,23 @@ class RequestView:
         """The same request to another model: the one that the name it asks for stands for."""
         return self if model == self.model else replace(self, model=model)
 
+    @property
+    def can_run_usage(self) -> bool:
+        """Whether vLLM can say in each event what the whole answer has cost: of one choice."""
+        return self.stream and self.choices == 1 and self._endpoint in _ASKED_FOR_USAGE
+
     def body_for_engine(
         self,
         *,
         output_cap: int | None = None,
         cache_salt: str | None = None,
+        running_usage: bool = False,
     ) -> bytes:
         """The engine's body.
 
         output_cap: tokens of one answer at most; None leaves the caller's own.
         cache_salt: keeps the engine's prefix cache apart; vLLM takes it on all five endpoints.
+        running_usage: ask for the usage in each event of a stream, where `can_run_usage`.
         """
         body = dict(self._document)
         names = _CAPS[self._endpoint]
@@ -116,6 +130,8 @@ class RequestView:
             body["store"] = False  # vLLM would keep it in memory
         if self.stream and self._endpoint in _ASKED_FOR_USAGE:
             asked: dict[str, Any] = body.get("stream_options", {}) if self.wants_usage else {}
+            if running_usage and self.can_run_usage:
+                asked = {**asked, "continuous_usage_stats": True}
             body["stream_options"] = {**asked, "include_usage": True}
         return orjson.dumps(body)
 
@@ -143,6 +159,8 @@ def view_request(
     document = check_body(FIELDS[name], given, REQUIRED[name])
     prompt = prompt_texts(name, document)
     choices = _choices(name, document, prompt.prompts, bounds)
+    options = document.get("stream_options", {})
+    wants_usage = bool(options.get("include_usage"))
     caps = (document[cap] for cap in _CAPS[name] if cap in document)
     return RequestView(
         model=model,
@@ -153,7 +171,10 @@ def view_request(
         beginning=prompt.beginning,
         message_count=prompt.message_count,
         token_ids=prompt.token_ids,
-        wants_usage=bool(document.get("stream_options", {}).get("include_usage")),
+        media=prompt.media,
+        chat_form=chat_form(name, document) if prompt.has_tools else None,
+        wants_usage=wants_usage,
+        wants_running_usage=wants_usage and bool(options.get("continuous_usage_stats")),
         _endpoint=name,
         _document=document,
     )

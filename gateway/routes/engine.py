@@ -57,6 +57,7 @@ class EngineEndpoint:
         reservation = await self._reserve(caller, plan, pool, request)
         work = self._work(caller, pool, request, reservation, scope)
         stream, hide_usage = request.stream, not request.wants_usage
+        hide_running = pool.is_vllm and request.can_run_usage and not request.wants_running_usage
         del body, request  # a long wait holds one copy: the engine's
         async with ClientWatch(scope, receive) as watch:
             relay = Relay(
@@ -66,6 +67,7 @@ class EngineEndpoint:
                 endpoint=self._endpoint,
                 stream=stream,
                 hide_usage=hide_usage,
+                hide_running_usage=hide_running,
                 request_id=state["request_id"],
                 times=AnswerTimes(
                     state["began_at"],
@@ -109,6 +111,7 @@ class EngineEndpoint:
             body=request.body_for_engine(
                 output_cap=reservation.output_cap,
                 cache_salt=salt if apart else None,
+                running_usage=pool.is_vllm,
             ),
             reservation=reservation,
             with_notices=not any(

@@ -1,6 +1,7 @@
 """The fixtures are what vLLM 0.29 sent (tests/fixtures/vllm_0_29)."""
 
 import itertools
+import re
 from pathlib import Path
 
 import orjson
@@ -36,9 +37,12 @@ USAGE = {
 HIDDEN = [name for name in USAGE if name.startswith(("chat_stream", "completions_stream"))]
 
 
-def meter(name: str, *, hide: bool = True) -> AnswerMeter:
+def meter(name: str, *, hide: bool = True, running: bool = False) -> AnswerMeter:
     return AnswerMeter(
-        BY_NAME[name.partition("_")[0]], stream=name.endswith(".sse"), hide_usage=hide
+        BY_NAME[name.partition("_")[0]],
+        stream=name.endswith(".sse"),
+        hide_usage=hide,
+        hide_running_usage=running,
     )
 
 
@@ -131,6 +135,60 @@ def test_a_broken_stream_costs_what_was_passed_on(
     for piece in data.draw(cuttings(cut)):
         made.feed(piece)
     assert made.usage(99) == Usage(prompt, events, exact=False)
+
+
+CONTINUOUS = "chat_stream_continuous.sse"
+_RUNNING = re.compile(rb',"usage":\{[^}]*\}(?=,"prompt_token_ids"|\})')
+
+
+def without_running_usage(stream: bytes) -> bytes:
+    """Without that of the events which have choices."""
+    events = stream.split(b"\n\n")
+    return b"\n\n".join(e if b'"choices":[]' in e else _RUNNING.sub(b"", e) for e in events)
+
+
+@pytest.mark.parametrize("hide", [True, False])
+@given(data=st.data())
+def test_running_usage_is_taken_out_of_every_event_however_cut(
+    hide: bool, data: st.DataObject
+) -> None:
+    body = recorded(CONTINUOUS)
+    expected = without_running_usage(without_usage(body) if hide else body)
+    assert expected.count(b'"usage"') == (not hide)
+    if data.draw(st.booleans()):
+        body, expected = body.replace(b"\n", b"\r\n"), expected.replace(b"\n", b"\r\n")
+    made = meter(CONTINUOUS, hide=hide, running=True)
+    assert passed(made, data.draw(cuttings(body))) == expected
+    assert made.usage(99) == Usage(*USAGE[CONTINUOUS], exact=True)
+
+
+@pytest.mark.parametrize("name", [name for name in HIDDEN if name != CONTINUOUS])
+@given(data=st.data())
+def test_an_engine_that_tells_no_running_usage_is_passed_on_as_it_is(
+    name: str, data: st.DataObject
+) -> None:
+    made = meter(name, hide=False, running=True)
+    assert passed(made, data.draw(cuttings(recorded(name)))) == recorded(name)
+    assert made.usage(99) == Usage(*USAGE[name], exact=True)
+
+
+@given(data=st.data())
+def test_a_broken_stream_of_several_tokens_an_event_costs_what_the_engine_counted(
+    data: st.DataObject,
+) -> None:
+    events = [
+        b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}],"usage":{"prompt_tokens":7,'
+        b'"completion_tokens":%d,"prompt_tokens_details":{"cached_tokens":1}}}\n\n' % (word, count)
+        for word, count in ((b"", 0), (b"one two three", 3), (b' \\"usage\\":{', 8))
+    ]
+    made = meter(CONTINUOUS, running=True)
+    whole = data.draw(st.integers(1, 3))
+    cut = b"".join(events[:whole]) + b"".join(events[whole : whole + 1])[:-20]
+    seen = b"".join(made.feed(piece) for piece in data.draw(cuttings(cut)))
+    assert seen == b"".join(re.sub(rb',"usage":.*\}\}', b"", e) for e in events[:whole]).replace(
+        b"]\n\n", b"]}\n\n"
+    )
+    assert made.usage(99) == Usage(7, (0, 3, 8)[whole - 1], exact=False)
 
 
 def test_an_answer_that_says_no_usage_is_estimated() -> None:

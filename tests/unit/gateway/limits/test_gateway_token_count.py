@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from gateway.limits.token_count import TokenCounter, _TextCounter
+from gateway.limits.model_tokenizer import ModelTokenizer
+from gateway.limits.token_count import TokenCounter
+from gateway.request.chat_form import ChatForm
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Request:
     choices: int = 1
     output_cap: int | None = None
     token_ids: int = 0
+    media: int = 0
+    chat_form: ChatForm | None = None
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ async def test_of_a_conversation_that_goes_on_only_what_is_new_is_counted(folder
     tokenizer.no_truncation()
     tokenizer.no_padding()
     counting = Counting(tokenizer)
-    counter = _TextCounter(counting)  # type: ignore[arg-type]
+    counter = ModelTokenizer(counting)  # type: ignore[arg-type]
     assert await counter.counts(["hello", "xyz"]) == [1, 3]
     assert await counter.counts(["hello", "xyz", "hello!", "hello"]) == [1, 3, 2, 1]
     assert await counter.counts(["hello" * 2_000, "xyz", "hello" * 2_000]) == [2_000, 3, 2_000]
@@ -105,6 +109,53 @@ async def test_prompts_of_their_own_fill_the_context_one_at_a_time(folder: Path)
     ask = await counter.ask(Request(prompts, message_count=3), 8_192)
     assert ask.context_tokens_filled == ask.prompt_tokens
     assert await counter.count(Request((), token_ids=77)) == 77
+
+
+TOOLS = [{"type": "function", "function": {"name": "f" * 90, "parameters": {}}}]
+CALLED = ChatForm([{"role": "user", "content": "hello"}], TOOLS, None)
+
+
+async def test_with_tools_the_template_is_rendered_and_counted_between_the_tokenizers_marks(
+    folder: Path, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<|a|>", "<|a|>>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    source = "{% for m in messages %}<|a|>>{{ m.content }}<|a|>{% endfor %}"
+    (tmp_path / "chat_template.jinja").write_text(source + "{{ tools[0].function.name * 2 }}")
+    request = Request(("hello", "unlike what is rendered"), message_count=1, chat_form=CALLED)
+    ask = await TokenCounter(lambda _: str(tmp_path)).ask(request, 8_192, template_tokens=500)
+    assert ask.prompt_tokens == ask.context_tokens_filled == 1 + 1 + 1 + 180 + 1
+    many = Request((), message_count=100, chat_form=ChatForm([*CALLED.messages] * 100, TOOLS, None))
+    counted = await TokenCounter(lambda _: str(tmp_path)).count(many)
+    assert counted == 300 + 180 + 100, "in a thread"
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('no') }}"])
+async def test_tools_that_cannot_be_rendered_have_room(
+    folder: Path, tmp_path: Path, template: str | None
+) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    if template is not None:
+        (tmp_path / "chat_template.jinja").write_text(template)
+    plain = Request(("hello",), message_count=1)
+    called = Request(("hello",), message_count=1, chat_form=CALLED)
+    for path in (str(tmp_path), ""):
+        counter = TokenCounter(lambda _, path=path: path)  # type: ignore[misc]
+        assert await counter.count(called) >= await counter.count(plain) + 300
+
+
+async def test_media_cost_what_the_setting_says_within_the_context() -> None:
+    counter = TokenCounter(lambda _: "", media_tokens=1_000)
+    text = (await counter.ask(Request(("hello",), message_count=1), 8_000)).prompt_tokens
+    two = await counter.ask(Request(("hello",), message_count=1, media=2), 8_000)
+    assert two.prompt_tokens == text + 2_000
+    many = await counter.ask(Request(("hello",), message_count=1, media=50), 8_000)
+    assert many.prompt_tokens == text + 8_000, "the engine takes no more than its context"
+    assert many.context_tokens_filled is not None
+    assert 4_000 <= many.context_tokens_filled < 4_100, "an answer has room"
+    unknown = await counter.ask(Request(("hello",), message_count=1, media=50), None)
+    assert unknown.prompt_tokens == text + 50_000
 
 
 @pytest.mark.parametrize("kind", ["none", "no folder", "no file", "broken"])
