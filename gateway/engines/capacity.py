@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from gateway.engines.absence import AbsenceWatch
-from gateway.engines.pools import Pool, PoolState, PoolView
+from gateway.engines.pools import UPSTREAM_PREFIX, Pool, PoolState, PoolView
 from gateway.engines.replica_record import Replica, parse_model, parse_record
 from gateway.engines.upstream import Upstream
 from gateway.errors import EngineUnreachable, FlowUnavailable
@@ -143,7 +143,7 @@ class UpstreamCapacity:
         self._url = url
         self._slots = slots
         # Gateways in front of one server share its line, also when they share flow with others.
-        self._pool = "upstream@" + urlsplit(url).netloc
+        self._pool = UPSTREAM_PREFIX + urlsplit(url).netloc
         self._silent_probes = 0
         self.view = PoolView()
         self.engine_answered = False

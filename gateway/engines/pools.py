@@ -8,6 +8,9 @@ from gateway.engines.comeback import retry_after_s
 from gateway.engines.replica_record import ModelRecord, Replica
 from gateway.errors import ApiError, NotFound, Unavailable, retry_headers
 
+# A pool that is one upstream server is named by it; others have their model's name.
+UPSTREAM_PREFIX = "upstream@"
+
 
 class PoolState(StrEnum):
     """Whether requests can run, and if not, whether waiting is likely to help."""
@@ -113,6 +116,16 @@ class PoolView:
     def pool_named(self, name: str) -> Pool:
         """The pool as it is now; one without replicas where it has gone out of view."""
         return next((pool for pool in self.by_model.values() if pool.name == name), Pool(name))
+
+    def told_name(self, pool_name: str) -> str:
+        """What callers know a pool by: its model, or those of an upstream.
+
+        Empty for an upstream that has told of none: its host is no business of theirs.
+        """
+        if not pool_name.startswith(UPSTREAM_PREFIX):
+            return pool_name
+        models = sorted(name for name, pool in self.by_model.items() if pool.name == pool_name)
+        return ", ".join(models)
 
     def pool_for(self, model: str, endpoint: str) -> Pool:
         """The pool that serves the model at the endpoint (`chat/completions`, …).

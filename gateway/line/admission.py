@@ -167,15 +167,18 @@ class Admission:
         """Gives up every lease, when the worker stops."""
         await asyncio.gather(*(line.lease.stop() for line in self.lines))
 
-    async def account_views(self, account_id: str) -> list[AccountView]:
-        """The account's own requests in every pool, over all workers.
+    async def account_views(self, account_id: str) -> list[tuple[str, AccountView]]:
+        """The account's own requests in every pool, over all workers, by what the pool serves.
 
         Raises:
             FlowUnavailable: Redis did not answer.
         """
-        for pool in self._capacity.view.pools():
+        view = self._capacity.view
+        for pool in view.pools():
             self._line_of(pool)
-        return [await line.account_view(account_id) for line in self.lines]
+        return [
+            (view.told_name(line.pool), await line.account_view(account_id)) for line in self.lines
+        ]
 
     async def _tell_places(self, line: PoolLine) -> None:
         due = self._due(line)

@@ -32,7 +32,6 @@ class LineBounds:
 class AccountView:
     """An account's own requests in one pool: how many run, and each that waits."""
 
-    pool: str
     running: int
     waiting_everywhere: int
     places: list[tuple[str, Place]]

@@ -162,7 +162,7 @@ class PoolLine:
             (str(flat[i]), Place(flat[i + 1] + 1, self.lease.drain.estimate(flat[i + 1])))
             for i in range(0, len(flat), 2)
         ]
-        return AccountView(self.pool, running, everywhere, places)
+        return AccountView(running, everywhere, places)
 
     def _check_local_bounds(self, ticket: Ticket) -> None:
         """The line's bounds while Redis is gone: this worker's share of them.

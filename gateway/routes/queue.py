@@ -32,14 +32,14 @@ def build_router(authenticator: Authenticator, admission: Admission) -> APIRoute
                 code="flow_unavailable",
                 headers=retry_headers(2),
             ) from None
-        return JSONResponse({"object": "queue", "models": [_model(view) for view in views]})
+        return JSONResponse({"object": "queue", "models": [_model(*told) for told in views]})
 
     return router
 
 
-def _model(view: AccountView) -> dict[str, Any]:
+def _model(name: str, view: AccountView) -> dict[str, Any]:
     return {
-        "model": view.pool,
+        "model": name,
         "running": view.running,
         "waiting_everywhere": view.waiting_everywhere,
         "waiting": [_ticket(ticket_id, place) for ticket_id, place in view.places],

@@ -148,3 +148,11 @@ def test_the_adapters_of_a_model_that_sleeps_can_be_asked_for() -> None:
 def test_a_models_name_goes_before_an_adapters() -> None:
     first, second = Pool("m", (with_adapters("other"),)), Pool("other", (replica(),))
     assert PoolView.of({"m": first, "other": second}).by_model["other"] is second
+
+
+def test_callers_know_a_pool_by_its_models_and_never_by_an_upstreams_host() -> None:
+    upstream = Pool("upstream@10.0.0.7:8000")
+    view = PoolView({"second": upstream, "first": upstream, "moss": Pool("moss")})
+    assert view.told_name("moss") == "moss"
+    assert view.told_name(upstream.name) == "first, second"
+    assert PoolView().told_name(upstream.name) == ""
