@@ -24,7 +24,8 @@ LONG = {
     "max_tokens": LONG_TOKENS,
     "ignore_eos": True,
     "stream": True,
-    "stream_options": {"include_usage": True},
+    # An event may hold several tokens: only vLLM knows how many were relayed when a stream is cut.
+    "stream_options": {"include_usage": True, "continuous_usage_stats": True},
 }
 PATH = "/v1/chat/completions"
 # Ten times what the next caller's wait is to be: it is measured and printed, and tested only
@@ -175,9 +176,9 @@ class Ended(NamedTuple):
 
     is_whole: bool
     error_code: str
-    # As the engine says at the end; 0 where it never came to that.
+    # As the engine said last, of the prompt and what was relayed, and of the latter alone; 0 where
+    # it never came to that.
     total_tokens: int
-    # Tokens that were relayed: the first event only names who speaks.
     relayed_tokens: int
 
     @classmethod
@@ -188,12 +189,13 @@ class Ended(NamedTuple):
             if line.startswith("data:") and not line.endswith("[DONE]")
         ]
         usages = [event["usage"] for event in events if event.get("usage")]
+        told = usages[-1] if usages else {"total_tokens": 0, "completion_tokens": 0}
         errors = [event["error"] for event in events if "error" in event]
         return cls(
             is_whole=text.endswith("data: [DONE]"),
             error_code=errors[0]["code"] if errors else "",
-            total_tokens=usages[0]["total_tokens"] if usages else 0,
-            relayed_tokens=sum(bool(event.get("choices")) for event in events) - 1,
+            total_tokens=told["total_tokens"],
+            relayed_tokens=told["completion_tokens"],
         )
 
 
