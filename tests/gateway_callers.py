@@ -57,6 +57,13 @@ class WorkerLoad(NamedTuple):
     waiting: int
 
 
+async def until_usage(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """The days that have a usage, once the first of it is written."""
+    while not (days := (await client.get("/keys/usage?days=2")).json()["days"]):
+        await asyncio.sleep(0.05)
+    return cast("list[dict[str, Any]]", days)
+
+
 async def load_by_worker(flow: RedisServer) -> dict[str, WorkerLoad]:
     """By worker id, those whose lease has not been taken away.
 

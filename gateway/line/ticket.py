@@ -74,7 +74,7 @@ class Granted(NamedTuple):
 News = Place | Granted | ApiError
 
 # Looking a member up in its class takes longer than all else that a ticket's state costs.
-_ENTERING, _GONE = TicketState.ENTERING, TicketState.GONE
+_ENTERING = TicketState.ENTERING
 
 
 class Ticket:

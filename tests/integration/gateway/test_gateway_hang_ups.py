@@ -11,7 +11,13 @@ from aiohttp import web
 
 from gateway.limits.token_count import TokenCounter
 from gateway.request.request_policy import view_request
-from tests.gateway_callers import Listening, caller, day_tokens, until_day_tokens
+from tests.gateway_callers import (
+    Listening,
+    caller,
+    day_tokens,
+    until_day_tokens,
+    until_usage,
+)
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
 from tests.prompts_with_tools import endpoint_of
@@ -92,9 +98,7 @@ async def test_a_stream_costs_the_prompt_and_one_token_for_each_event(
         assert await day_tokens(flow_server, account_id) == prompt + 500, "as it was reserved"
         listening.done.cancel()
         await until_day_tokens(flow_server, account_id, prompt + tokens)
-        usage = await client.get("/keys/usage?days=2")
-        while not (days := usage.json()["days"]):
-            usage = await client.get("/keys/usage?days=2")
+        days = await until_usage(client)
         used = {"requests": 1, "prompt_tokens": prompt, "output_tokens": tokens}
         assert days[0]["models"] == {MODEL: used}
 

@@ -14,6 +14,7 @@ from tests.gateway_callers import (
     caller,
     day_tokens,
     until_day_tokens,
+    until_usage,
     until_waiting,
 )
 from tests.gateway_process import GatewayProcess
@@ -124,8 +125,7 @@ async def test_another_replica_answers(
         assert (found.content == EVENTS) is (body is STREAM)
         assert (len(engine.requests), len(other.requests)) == (1, 1)
         assert await gateway.metric(r"floodgate_admitted_total\{") == 1
-        while not (days := (await client.get("/keys/usage?days=2")).json()["days"]):
-            await asyncio.sleep(0.05)
+        days = await until_usage(client)
         assert days[0]["requests"] == 1
         while await gateway.metric(r"floodgate_slots_held\{"):
             await asyncio.sleep(0.05)

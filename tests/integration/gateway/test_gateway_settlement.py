@@ -1,6 +1,5 @@
 """What an account is charged in the end, with answers that a real vLLM has given."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from tests.gateway_callers import until_day_tokens
+from tests.gateway_callers import until_day_tokens, until_usage
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
 from tests.redis_server import RedisServer
@@ -65,9 +64,7 @@ async def test_the_days_use_is_what_the_engine_said(
     seen = await ask(client, engine, name)
     hidden = name.endswith(".sse") and name.startswith(("chat", "completions"))
     assert (b'"usage":{' in seen) is not hidden, "what only the gateway asked for is not shown"
-    while not (days := (await client.get("/keys/usage?days=2")).json()["days"]):
-        await asyncio.sleep(0.05)
-    (day,) = days
+    (day,) = await until_usage(client)
     assert day["models"] == {
         MODEL: {"requests": 1, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
     }
