@@ -7,13 +7,15 @@ well-formed error under status 200 would be taken for success.
 """
 
 import asyncio
-import math
+from typing import NoReturn
 
 import structlog
 from starlette.types import Send
 
 from gateway.answer.answer_meter import AnswerMeter
 from gateway.answer.answer_times import AnswerTimes
+from gateway.answer.fault_events import FaultEvents
+from gateway.answer.place_comment import place_comment
 from gateway.answer.usage import Usage
 from gateway.connection.responses import send_whole
 from gateway.endpoints import Endpoint
@@ -36,6 +38,8 @@ log = structlog.get_logger(__name__)
 _WHOLE_BYTES_MAX = 256 * 1024
 # The secret between gateway and engine, or the upstream's key, is wrong: nothing of the caller's.
 _NOT_LET_IN = (401, 403)
+# What an engine says of its fault, in our log.
+_TOLD_CHARS_MAX = 500
 _EVENT_STREAM = "text/event-stream"
 _JSON = "application/json"
 _PREFILL_COMMENT = b": prefill\n\n"
@@ -131,16 +135,14 @@ class Relay:
         """The whole of an answer.
 
         Raises:
-            EngineFailed: the engine answered with a fault of its own (5xx), or it would not let
-                the gateway in.
+            EngineFailed: the engine answered with a fault of its own (5xx, or an event before any
+                output), or it would not let the gateway in.
             EngineBusy: it has too much to do (429), which is no limit of the caller's.
             EngineRefused: it refused the request.
-            EngineBroken: the answer broke off.
+            EngineBroken: the answer broke off, or the engine told of a fault within it.
         """
         if answer.status >= 500 or answer.status in _NOT_LET_IN:
-            ENGINE_FAULTS.labels("status").inc()
-            log.error("engine_fault", status=answer.status, body=(await answer.whole())[:500])
-            raise EngineFailed("The engine failed to answer this request.")
+            raise _engine_failed(answer.status, await answer.whole())
         if answer.status == 429:
             raise EngineBusy
         if answer.status != 200:
@@ -163,22 +165,46 @@ class Relay:
         if not self._started:
             self._is_event_stream = answer.content_type.startswith(_EVENT_STREAM)
         meter = self._meter_of(stream=self._is_event_stream)
-        last = b""
-        while piece := await answer.read():
-            if not self._has_passed:
-                await self._begin(answer)
-            if self._is_event_stream:
+        faults = FaultEvents(self._endpoint.name) if self._is_event_stream else None
+        last, is_over = b"", False
+        while not is_over and (piece := await answer.read()):
+            is_over = answer.at_end
+            if faults is not None:
+                piece = faults.feed(piece)
+                is_over = is_over or faults.told is not None
+                if not piece:
+                    continue
                 self._times.piece()
             passed = meter.feed(piece)
-            if answer.at_end:
+            if is_over:
                 last = passed
-                break
-            if passed:
-                await self._send({"type": "http.response.body", "body": passed, "more_body": True})
+            elif passed:
+                await self._pass(answer, passed)
+        if faults is not None:
+            if faults.told is not None:
+                await self._end_at_fault(answer, last, faults.told)
+            last += meter.feed(rest) if (rest := faults.rest()) else b""
         if not self._has_passed:
             await self._begin(answer)
         self._watch.disarm()
         await self._send({"type": "http.response.body", "body": last + meter.finish()})
+
+    async def _pass(self, answer: EngineAnswer, body: bytes) -> None:
+        if not self._has_passed:
+            await self._begin(answer)
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _end_at_fault(self, answer: EngineAnswer, before: bytes, told: str) -> NoReturn:
+        """The engine told of a fault; what it said before goes to the caller.
+
+        Raises:
+            EngineFailed, EngineBroken: see pass_on.
+        """
+        if before:
+            await self._pass(answer, before)
+        if not self._has_passed:
+            raise _engine_failed(answer.status, told.encode())
+        raise EngineBroken(f"the engine told of a fault: {told[:_TOLD_CHARS_MAX]}")
 
     async def _begin(self, answer: EngineAnswer) -> None:
         """Not before the engine's first byte: until then another replica may answer instead."""
@@ -219,11 +245,8 @@ class Relay:
         await self._send({"type": "http.response.body", "body": event})
 
 
-def place_comment(place: Place) -> bytes:
-    """`: queue position=12 eta=8s p90=15s`, or `unknown` for what is not known."""
-    if place.position is None:
-        return b": queue position=unknown eta=unknown\n\n"
-    if place.eta is None:
-        return b": queue position=%d eta=unknown\n\n" % place.position
-    p50_s, p90_s = math.ceil(place.eta.p50_s), math.ceil(place.eta.p90_s)
-    return b": queue position=%d eta=%ds p90=%ds\n\n" % (place.position, p50_s, p90_s)
+def _engine_failed(status: int, told: bytes) -> EngineFailed:
+    """Counts and logs what the engine said, which is not for the caller."""
+    ENGINE_FAULTS.labels("status").inc()
+    log.error("engine_fault", status=status, body=told[:_TOLD_CHARS_MAX])
+    return EngineFailed("The engine failed to answer this request.")
