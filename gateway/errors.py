@@ -4,6 +4,7 @@
     ├── FlowUnavailable            the flow Redis did not answer in time
     ├── ClientGone                 the caller hung up; nobody is left to answer
     ├── EngineUnreachable          no byte of an answer came; another replica may be tried
+    │   └── EngineAbsent           nothing was sent, since no connection came about
     ├── EngineBroken               the answer broke off after its first byte
     ├── FileUnusable               a file of the operator's cannot be read or has a mistake
     └── ApiError                   what a caller is told, with status and code
@@ -49,6 +50,10 @@ class ClientGone(GatewayError):
 
 class EngineUnreachable(GatewayError):
     """The replica gave no byte of an answer."""
+
+
+class EngineAbsent(EngineUnreachable):
+    """No connection to the replica came about, so it was never asked."""
 
 
 class EngineBroken(GatewayError):

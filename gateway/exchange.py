@@ -1,7 +1,6 @@
 """One admitted request: a slot, the engine, its bytes to the caller, and what it cost."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -13,9 +12,11 @@ from gateway.answer.relay import Relay
 from gateway.answer.usage import Usage
 from gateway.endpoints import Endpoint
 from gateway.engines.pools import Pool
+from gateway.engines.successor import FAILED_S_MAX, GONE_S_MAX, another_may_come
 from gateway.errors import (
     ApiError,
     Draining,
+    EngineAbsent,
     EngineBroken,
     EngineBusy,
     EngineFailed,
@@ -34,12 +35,9 @@ from gateway.telemetry.metrics import ENGINE_FAULTS, labelled
 
 log = structlog.get_logger(__name__)
 
-# The replica that was chosen, and one other when that one gave no byte of an answer.
+# The replica that was chosen, and one other when that one gave no byte of an answer. One that no
+# connection could be made to was never asked.
 _ATTEMPTS = 2
-# The record of a replica that was killed lives for five seconds more, and a busy machine takes
-# some to see it.
-_GONE_S_MAX = 10.0
-_LOOK_S = 0.2
 
 
 class Reached(Enum):
@@ -72,6 +70,7 @@ class Exchange:
         self._state = state
         self._reached = Reached.NO_ENGINE
         self._passage = Passage()
+        self._attempts_left = _ATTEMPTS
 
     async def run(self) -> None:
         """The whole answer; faults after the status is out are told inside the stream.
@@ -139,11 +138,11 @@ class Exchange:
 
     async def _attempts(self) -> None:
         slot = await self._slot()
-        with self._gate.lives.begin():  # one life for both
-            if not await self._attempt(slot, 1):
-                await self._attempt(await self._slot(), _ATTEMPTS)
+        with self._gate.lives.begin():  # one life for all
+            while not await self._attempt(slot):
+                slot = await self._slot()
 
-    async def _attempt(self, slot: Slot, number: int) -> bool:
+    async def _attempt(self, slot: Slot) -> bool:
         """Whether the caller has its answer; False where another replica is to be asked for it.
 
         Raises:
@@ -162,19 +161,21 @@ class Exchange:
             self._reached = Reached.REFUSED if refused else Reached.NO_ENGINE
             raise
         except (EngineUnreachable, EngineBroken, EngineFailed) as error:
-            self._passage.avoid = slot.replica.replica_id
-            self._note_fault(error, number)
+            self._note_fault(error, slot)
             if self._relay.has_passed:
                 raise
             # The caller has nothing of an answer yet: as if this replica had never been asked.
             self._reached = Reached.NO_ENGINE
-            if number == _ATTEMPTS or not await self._another_may_come(error):
+            if not (isinstance(error, EngineAbsent) and self._gate.admission.leave_out(slot)):
+                self._attempts_left -= 1
+                self._passage.avoid = slot.replica.replica_id
+            if not self._attempts_left or not await self._another_may_come(error):
                 raise
             return False
         finally:
             self._relay.end_prefill()
 
-    def _note_fault(self, error: Exception, attempt: int) -> None:
+    def _note_fault(self, error: Exception, slot: Slot) -> None:
         if isinstance(error, EngineFailed):
             return  # the relay has, with what the engine said
         kind = "unreachable" if isinstance(error, EngineUnreachable) else "broken"
@@ -182,28 +183,18 @@ class Exchange:
         log.warning(
             f"engine_{kind}",
             request_id=self._state["request_id"],
-            replica=self._passage.avoid,
-            attempt=attempt,
+            replica=slot.replica.replica_id,
+            attempt=_ATTEMPTS + 1 - self._attempts_left,
             error=str(error),
         )
 
     async def _another_may_come(self, error: Exception) -> bool:
-        """Whether another replica runs; or, where this one has gone, whether one is to follow.
-
-        Else the line would wait for a replica that never comes.
-        """
-        give_up_at = time.monotonic() + _GONE_S_MAX
-        while True:
-            pool = self._gate.capacity.view.pool_named(self._work.pool.name)
-            if any(replica.replica_id != self._passage.avoid for replica in pool.running):
-                return True
-            if not pool.is_kept or isinstance(error, EngineFailed):
-                return False
-            if not pool.running:
-                return True
-            if time.monotonic() > give_up_at:
-                return False
-            await asyncio.sleep(_LOOK_S)
+        return await another_may_come(
+            self._gate.capacity,
+            self._work.pool.name,
+            than=self._passage.avoid,
+            within_s=FAILED_S_MAX if isinstance(error, EngineFailed) else GONE_S_MAX,
+        )
 
     async def _slot(self) -> Slot:
         self._state["phase"] = "queued"

@@ -2,16 +2,31 @@
 
 import asyncio
 import contextlib
+import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import redis
 
 from serving.flow.model_store import ModelStore
-from serving.flow.record import EngineLoad, ReplicaFacts, model_record_json, record_json
+from serving.flow.record import (
+    EngineLoad,
+    ReplicaFacts,
+    ReplicaState,
+    model_record_json,
+    record_json,
+)
 from serving.flow.record_store import RecordStore
 
 _PERIOD_S = 0.5
+
+
+@dataclass
+class _Replica:
+    url: str
+    slots: int
+    state: ReplicaState = "running"
 
 
 class PublishedReplicas:
@@ -21,30 +36,41 @@ class PublishedReplicas:
         self._flow_url = flow_url
         self._model = model
         self._stores: dict[str, RecordStore] = {}
-        self._records: dict[str, str] = {}
+        self._replicas: dict[str, _Replica] = {}
         self._keeper = ModelStore(flow_url, model=model)
         self.wanted: int | None = None
         self.start_failure = ""
 
     def add(self, name: str, url: str, *, slots: int = 4) -> None:
         self._stores[name] = RecordStore(self._flow_url, model=self._model, replica_id=name)
-        facts = ReplicaFacts(self._model, name, context_tokens_max=4096, endpoints=())
-        self._records[name] = record_json(
-            facts, url=url, state="running", slots=slots, load=EngineLoad(), published_at_ms=0
-        )
+        self._replicas[name] = _Replica(url, slots)
+        self._write()
+
+    def drain(self, name: str) -> None:
+        """It takes nothing more, and is to go."""
+        self._replicas[name].state = "draining"
         self._write()
 
     def fall_silent(self, name: str) -> None:
         """Its record expires by itself, as that of a replica that was stopped."""
-        del self._records[name]
+        del self._replicas[name]
 
     def remove(self, name: str) -> None:
         """As one that goes in good order."""
-        del self._records[name]
+        del self._replicas[name]
         self._stores[name].remove()
 
     def _write(self) -> None:
-        for name, record in self._records.items():
+        for name, replica in self._replicas.items():
+            facts = ReplicaFacts(self._model, name, context_tokens_max=4096, endpoints=())
+            record = record_json(
+                facts,
+                url=replica.url,
+                state=replica.state,
+                slots=replica.slots,
+                load=EngineLoad(),
+                published_at_ms=time.time_ns() // 1_000_000,
+            )
             self._stores[name].write(record)
         if self.wanted is not None:
             self._keeper.write(

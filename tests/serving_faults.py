@@ -154,16 +154,17 @@ def engine_process(replica: psutil.Process, title: str) -> psutil.Process:
 
 
 class Stream:
-    """A long answer on its way; `begun` once the engine's first event is there."""
+    """An answer on its way, a long one by default; `begun` once its first event is there."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx.AsyncClient, body: Mapping[str, object] = LONG) -> None:
         self._client = client
+        self._body = body
         self.begun = asyncio.Event()
         self.text = asyncio.create_task(self._read())
 
     async def _read(self) -> str:
         lines = []
-        async with self._client.stream("POST", PATH, json=LONG) as answer:
+        async with self._client.stream("POST", PATH, json=self._body) as answer:
             async for line in answer.aiter_lines():
                 lines.append(line)
                 if line.startswith("data:"):

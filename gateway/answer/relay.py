@@ -38,7 +38,6 @@ log = structlog.get_logger(__name__)
 _WHOLE_BYTES_MAX = 256 * 1024
 # The secret between gateway and engine, or the upstream's key, is wrong: nothing of the caller's.
 _NOT_LET_IN = (401, 403)
-# What an engine says of its fault, in our log.
 _TOLD_CHARS_MAX = 500
 _EVENT_STREAM = "text/event-stream"
 _JSON = "application/json"

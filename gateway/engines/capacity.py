@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from gateway.engines.absence import AbsenceWatch
+from gateway.engines.left_out import LeftOut
 from gateway.engines.pools import UPSTREAM_PREFIX, Pool, PoolState, PoolView
 from gateway.engines.replica_record import Replica, parse_model, parse_record
 from gateway.engines.upstream import Upstream
@@ -41,6 +42,12 @@ class Capacity(Protocol):
     async def watch(self) -> None:
         """Refreshes the view until cancelled."""
 
+    def leave_out(self, replica_id: str) -> bool:
+        """Takes a replica out of the view that no connection could be made to, for some seconds.
+
+        Whether it is out of it: a server that has no record is not left out.
+        """
+
 
 class FlowCapacity:
     """The records that Floodgate's own replicas publish once a second."""
@@ -52,6 +59,7 @@ class FlowCapacity:
         self._by_model: dict[str, Pool] = {}
         self._models = AbsenceWatch(_UNLISTED_S_MAX)
         self._addresses = AbsenceWatch(_SILENT_S_MAX)
+        self._left_out = LeftOut()
         self._empty_since = clock()
         self.view = PoolView()
         self.engine_answered = False
@@ -63,6 +71,7 @@ class FlowCapacity:
             except FlowUnavailable as error:
                 # The last view holds: the engines are most likely still there.
                 log.warning("capacity_unreadable", error=str(error))
+                self._show()
             await asyncio.sleep(REFRESH_S)
 
     async def refresh(self) -> None:
@@ -71,6 +80,7 @@ class FlowCapacity:
         Raises:
             FlowUnavailable: it did not answer; the view is as before.
         """
+        read_at = self._clock()
         models: list[str] = await self._flow.run(
             "read_models", (redis_keys.MODELS,), (_MODEL_REMEMBERED_MS,)
         )
@@ -82,10 +92,22 @@ class FlowCapacity:
         self._by_model |= listed
         if self._by_model:
             self._empty_since = now
-        self.view = PoolView.of(self._by_model, empty_s=now - self._empty_since)
+        self._left_out.look((r for pool in listed.values() for r in pool.replicas), read_at)
+        self._show()
         self._give_up_silent(listed.values(), now)
         if not self.engine_answered:
             await self._probe()
+
+    def leave_out(self, replica_id: str) -> bool:
+        self._left_out.add(replica_id, self._clock())
+        self._show()
+        return True
+
+    def _show(self) -> None:
+        now = self._clock()
+        absent = self._left_out.ids(now)
+        seen = {model: pool.without(absent) for model, pool in self._by_model.items()}
+        self.view = PoolView.of(seen, empty_s=now - self._empty_since)
 
     def _give_up_silent(self, pools: Iterable[Pool], now: float) -> None:
         """Ends what waits for replicas that have fallen silent: their machine is gone, or hangs.
@@ -153,6 +175,9 @@ class UpstreamCapacity:
             await self.refresh()
             well = self.engine_answered and not self._silent_probes
             await asyncio.sleep(self._REFRESH_S if well else REFRESH_S)
+
+    def leave_out(self, replica_id: str) -> bool:
+        return False  # nobody stands in for it, and a probe tells soon enough
 
     async def refresh(self) -> None:
         """Asks the server for its models; when it stays silent they remain, without slots."""

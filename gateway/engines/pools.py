@@ -1,7 +1,7 @@
 """Which models there are and which replicas can serve them, as this worker last saw it."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.engines.comeback import retry_after_s
@@ -82,6 +82,11 @@ class Pool:
     def tokenizers(self) -> Iterator[str]:
         """Folders of the model's tokenizer, on whichever machine."""
         return (each.tokenizer for each in self._told if each.tokenizer)
+
+    def without(self, replica_ids: Collection[str]) -> "Pool":
+        """The pool as if these replicas were not there."""
+        left = tuple(each for each in self.replicas if each.replica_id not in replica_ids)
+        return self if len(left) == len(self.replicas) else replace(self, replicas=left)
 
     def can_do(self, endpoint: str) -> bool:
         """Whether any replica answers there; those that have not said so may."""

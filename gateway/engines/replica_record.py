@@ -41,6 +41,8 @@ class Replica(BaseModel):
     # LoRA adapters that are served beside the model, in the same slots.
     adapters: frozenset[str] = frozenset()
     engine: EngineState = EngineState()
+    # By the replica's own clock, and so only good to tell one record from another.
+    published_at_ms: int = 0
 
     @property
     def tells_its_load(self) -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from gateway.engines.engine_connection import EngineConnection
-from gateway.errors import EngineBroken, EngineUnreachable
+from gateway.errors import EngineAbsent, EngineBroken, EngineUnreachable
 
 # Replicas are in the same machine room; a connect that takes two seconds means a dead one.
 _CONNECT_S_MAX = 2.0
@@ -95,7 +95,7 @@ class Upstream:
         """Sends one request and waits for status and headers.
 
         Raises:
-            EngineUnreachable: no answer came at all.
+            EngineUnreachable: no answer came at all; EngineAbsent where nothing was sent.
         """
         own = b"%scontent-length: %d\r\n\r\n" % (_head_lines(headers), len(body))
         return await self._server(base_url).send(b"POST", path, self._headers + own, body)
@@ -230,9 +230,9 @@ class _Server:
                     lambda: EngineConnection(self._forget), self._host, self._port, ssl=self._ssl
                 )
         except TimeoutError as error:
-            raise EngineUnreachable(f"{self._base_url}: no connection in time") from error
+            raise EngineAbsent(f"{self._base_url}: no connection in time") from error
         except OSError as error:  # refused, unknown host, a certificate that does not hold
-            raise EngineUnreachable(f"{self._base_url}: {error}") from error
+            raise EngineAbsent(f"{self._base_url}: {error}") from error
         return connection
 
     def _forget(self, connection: EngineConnection) -> None:

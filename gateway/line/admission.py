@@ -99,8 +99,23 @@ class Admission:
         replica = known or _find(self._capacity, pool.name, replica_id)
         if replica is None:
             line.release(replica_id, ticket.ask.account_id)
+            line.lease.renew_soon()
             return None
         return Slot(pool.name, ticket.ask.account_id, replica, granted.at)
+
+    def leave_out(self, slot: Slot) -> bool:
+        """No connection to the slot's replica came about: this worker sends nobody there for now.
+
+        Whether it is left out, see Capacity.leave_out. Other workers that have not found out may
+        offer its slots; what this one is granted of them goes back.
+        """
+        replica_id = slot.replica.replica_id
+        if not self._capacity.leave_out(replica_id):
+            return False
+        lease = self._lines[slot.pool].lease
+        lease.replicas.pop(replica_id, None)
+        lease.renew_soon()
+        return True
 
     def abandon(self, pool: Pool, ticket: Ticket) -> None:
         """Gives up a ticket whose caller hung up, in line or with a slot that just came."""

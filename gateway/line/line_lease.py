@@ -187,9 +187,14 @@ class LineLease:
 
     async def _renew_together(self) -> None:
         """One heartbeat for all who find at the same time that the lease has ended."""
+        await asyncio.shield(self.renew_soon())
+
+    def renew_soon(self) -> "asyncio.Task[None]":
+        """A heartbeat before its time, so that Redis knows at once which replicas there are."""
         if self._renewing is None or self._renewing.done():
             self._renewing = asyncio.create_task(self.renew(), name="renew-lease")
-        await asyncio.shield(self._renewing)
+            self._renewing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._renewing
 
     def _renewal(self, doubted: Sequence[str]) -> Sequence[str]:
         # No call is unanswered now: both sides mean the same moment.

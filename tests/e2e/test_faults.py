@@ -53,6 +53,7 @@ def long_prompt(words: int, beginning: str = "") -> dict[str, object]:
 
 # Some seconds of prefill on one core.
 LONG_PROMPT = long_prompt(3000)
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 # Longer than the longest step on one busy core, and than a start beside it holds one up.
 HANG_S = 30
 SLOTS = 4
@@ -166,6 +167,23 @@ async def test_an_engine_that_is_killed(pair: RunningFloodgate, account: Account
     assert (await faults_told(pair) - faults).total() >= 1
 
 
+async def test_an_engine_that_is_killed_during_the_prefill_of_a_stream(
+    pair: RunningFloodgate, account: Account
+) -> None:
+    """Its server tells the stream of it in an event, under status 200: another one answers."""
+    processes, faults = listening(pair), await faults_told(pair)
+    stream = Stream(account.client, {**LONG_PROMPT, **STREAMED})
+    engine_process(await until_busy(pair, processes), "EngineCore").kill()
+    fault = Fault(pair, "engine killed during the prefill of a stream")
+    used = await fault.next_request(account)
+    await until_told(pair, running=1)
+    ended = Ended.of(await stream.text)
+    assert (ended.is_whole, ended.error_code) == (True, "")
+    assert (await faults_told(pair) - faults)["status"] == 1
+    await account.until_charged(used + ended.total_tokens)
+    await fault.over(0)
+
+
 async def test_an_engine_that_runs_out_of_memory(pair: RunningFloodgate, account: Account) -> None:
     """Really: the process that computes is given no page more, until an allocation fails."""
     faults = await faults_told(pair)
@@ -259,8 +277,7 @@ async def test_rays_head_is_restarted_as_a_whole(pair: RunningFloodgate, account
     # Replicas serve on until serving has noticed that Ray is lost, and ends.
     while len(pair.replicas()) == 2:
         await asyncio.sleep(0.1)
-    # Until both records have expired a request finds two replicas that refuse it, and is told to
-    # come back: it is tried on two, not on all. Then it waits in line.
+    # It waits in line, and may be told to come back: all is started anew for longer than one waits.
     asked = asyncio.create_task(
         fault.next_request(account, comes_back=True, within_s=ALL_ANEW_S_MAX)
     )

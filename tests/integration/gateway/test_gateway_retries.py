@@ -9,6 +9,7 @@ import httpx
 import pytest
 from aiohttp import web
 
+from tests.free_ports import free_port
 from tests.gateway_callers import (
     Listening,
     caller,
@@ -74,6 +75,12 @@ async def fall_at_once(request: EngineRequest) -> web.StreamResponse:
 
 async def dying_engine(request: EngineRequest) -> web.StreamResponse:
     return web.json_response({"error": {"message": "EngineCore died"}}, status=500)
+
+
+async def dying_engine_in_prefill(request: EngineRequest) -> web.StreamResponse:
+    response = await request.stream()
+    await response.write(b'data: {"error": {"message": "EngineCore died", "code": 500}}\n\n')
+    return response
 
 
 @pytest.fixture
@@ -226,6 +233,114 @@ async def test_the_only_replica_dies_and_its_caller_waits_in_line_for_the_next(
         await until_waiting(client, 1)
         replicas.add("next", other.url)
         assert (await asked).content.endswith(EVENTS)
+
+
+@pytest.mark.parametrize("die", [dying_engine, dying_engine_in_prefill])
+@pytest.mark.parametrize("leave", [PublishedReplicas.drain, PublishedReplicas.remove])
+async def test_the_only_engine_dies_and_its_caller_waits_in_line_for_the_next(
+    start_gateway: Start,
+    api_key: str,
+    engine: ScriptedEngine,
+    other: ScriptedEngine,
+    replicas: PublishedReplicas,
+    die: Script,
+    leave: Callable[[PublishedReplicas, str], None],
+) -> None:
+    """Its process answers for it, and leaves."""
+    engine.script = die
+    replicas.wanted = 1
+    replicas.add("dies", engine.url)
+    gateway = start_gateway(upstream_url="")
+    async with gateway, caller(gateway, api_key) as client:
+        asked = asyncio.create_task(client.post(PATH, json=STREAM))
+        await engine.request(0)
+        leave(replicas, "dies")
+        await until_waiting(client, 1)
+        replicas.add("next", other.url)
+        assert (await asked).content.endswith(EVENTS)
+        assert len(engine.requests) == 1
+
+
+async def test_the_only_engine_fails_and_stays_and_its_caller_is_told(
+    start_gateway: Start, api_key: str, engine: ScriptedEngine, replicas: PublishedReplicas
+) -> None:
+    engine.script = dying_engine
+    replicas.wanted = 1
+    replicas.add("stays", engine.url)
+    gateway = start_gateway(upstream_url="")
+    async with gateway, caller(gateway, api_key) as client:
+        found = await client.post(PATH, json=STREAM)
+        assert (found.status_code, found.json()["error"]["code"]) == (502, "engine_error")
+        assert len(engine.requests) == 1
+
+
+def nowhere() -> str:
+    """Where a replica was that has been killed: no connection is taken."""
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_two_of_three_replicas_are_gone_and_every_caller_is_answered(
+    start_gateway: Start,
+    api_key: str,
+    other: ScriptedEngine,
+    replicas: PublishedReplicas,
+    workers: int,
+) -> None:
+    for name in ("first", "second"):  # they are listed for five seconds more, with all slots free
+        replicas.add(name, nowhere(), slots=8)
+    replicas.add("works", other.url, slots=2)
+    gateway = start_gateway(upstream_url="", workers=workers)
+    async with gateway, caller(gateway, api_key) as client:
+        for name in ("first", "second"):
+            replicas.fall_silent(name)
+        for _ in range(5):
+            found = await asyncio.gather(*(client.post(PATH, json=STREAM) for _ in range(8)))
+            assert {answered.status_code for answered in found} == {200}
+        while await gateway.metric(r"floodgate_slots_held\{"):
+            await asyncio.sleep(0.05)
+
+
+async def test_all_replicas_are_gone_and_their_callers_wait_in_line(
+    start_gateway: Start,
+    api_key: str,
+    other: ScriptedEngine,
+    replicas: PublishedReplicas,
+) -> None:
+    replicas.wanted = 1
+    replicas.add("first", nowhere(), slots=8)
+    replicas.add("second", nowhere(), slots=8)
+    unreachable = r'floodgate_engine_faults_total\{kind="unreachable"'
+    gateway = start_gateway(upstream_url="")
+    async with gateway, caller(gateway, api_key) as client:
+        for name in ("first", "second"):
+            replicas.fall_silent(name)
+        asked = [asyncio.create_task(client.post(PATH, json=STREAM))]
+        while await gateway.metric(unreachable) < 2:
+            await asyncio.sleep(0.02)
+        asked += [asyncio.create_task(client.post(PATH, json=STREAM)) for _ in range(2)]
+        await until_waiting(client, 3)
+        replicas.add("next", other.url)
+        for answered in await asyncio.gather(*asked):
+            assert answered.content.endswith(EVENTS)
+        assert await gateway.metric(unreachable) == 2, "nobody has tried them again"
+
+
+async def test_a_replica_that_took_no_connection_for_a_moment_is_asked_again(
+    start_gateway: Start, api_key: str, replicas: PublishedReplicas
+) -> None:
+    port = free_port()
+    replicas.wanted = 1
+    replicas.add("alone", f"http://127.0.0.1:{port}")
+    gateway = start_gateway(upstream_url="")
+    late = ScriptedEngine()
+    late.script = answer
+    async with gateway, caller(gateway, api_key) as client:
+        asked = asyncio.create_task(client.post(PATH, json=STREAM))
+        await until_waiting(client, 1)
+        await late.start(port)
+        assert (await asked).content.endswith(EVENTS)
+        await late.stop()
 
 
 async def test_a_replica_that_falls_silent_under_a_request_is_given_up(
