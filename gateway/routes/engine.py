@@ -86,7 +86,10 @@ class EngineEndpoint:
         self, caller: Caller, plan: Plan, pool: Pool, request: RequestView
     ) -> Reservation:
         ask = await self._gate.counter.ask(
-            request, pool.context_tokens_max, template_tokens=pool.template_tokens
+            request,
+            pool.context_tokens_max,
+            template_tokens=pool.template_tokens,
+            output_tokens_default=pool.output_tokens_default,
         )
         try:
             return await self._gate.limits.reserve(caller, plan, ask)

@@ -225,7 +225,7 @@ def test_nothing_is_fetched_from_addresses(url: str) -> None:
 
 @pytest.mark.parametrize("role", ["assistant", "system"])
 def test_results_of_tools_are_the_users(role: str) -> None:
-    """Elsewhere the engine writes out a list as Python does, and the prompt is not what we count."""
+    """Elsewhere the engine writes out a list as Python does: a prompt that nobody has counted."""
     result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "a"}]}
     view("messages", messages=[{"role": "user", "content": [result]}])
     assert refusal("messages", messages=[{"role": role, "content": [result]}]) == (
