@@ -53,6 +53,7 @@ class EngineEndpoint:
         state["model"] = request.model
         pool = view.pool_for(request.model, self._endpoint.name)
         _check_plan(plan, asked_for)
+        state["counted_as"] = (request.model, plan.name)  # not before the model is one of ours
         state["phase"] = "limits"
         reservation = await self._reserve(caller, plan, pool, request)
         work = self._work(caller, pool, request, reservation, scope)
