@@ -307,12 +307,15 @@ async def test_all_replicas_are_gone_and_their_callers_wait_in_line(
     other: ScriptedEngine,
     replicas: PublishedReplicas,
 ) -> None:
+    first = ScriptedEngine()
+    await first.start()
     replicas.wanted = 1
-    replicas.add("first", nowhere(), slots=8)
+    replicas.add("first", first.url, slots=8)
     replicas.add("second", nowhere(), slots=8)
     unreachable = r'floodgate_engine_faults_total\{kind="unreachable"'
     gateway = start_gateway(upstream_url="")
     async with gateway, caller(gateway, api_key) as client:
+        await first.stop()
         for name in ("first", "second"):
             replicas.fall_silent(name)
         asked = [asyncio.create_task(client.post(PATH, json=STREAM))]
@@ -329,18 +332,19 @@ async def test_all_replicas_are_gone_and_their_callers_wait_in_line(
 async def test_a_replica_that_took_no_connection_for_a_moment_is_asked_again(
     start_gateway: Start, api_key: str, replicas: PublishedReplicas
 ) -> None:
-    port = free_port()
+    before, after = ScriptedEngine(), ScriptedEngine()
+    after.script = answer
+    await before.start()
     replicas.wanted = 1
-    replicas.add("alone", f"http://127.0.0.1:{port}")
+    replicas.add("alone", before.url)
     gateway = start_gateway(upstream_url="")
-    late = ScriptedEngine()
-    late.script = answer
     async with gateway, caller(gateway, api_key) as client:
+        await before.stop()
         asked = asyncio.create_task(client.post(PATH, json=STREAM))
         await until_waiting(client, 1)
-        await late.start(port)
+        await after.start(int(before.url.rpartition(":")[2]))
         assert (await asked).content.endswith(EVENTS)
-        await late.stop()
+        await after.stop()
 
 
 async def test_a_replica_that_falls_silent_under_a_request_is_given_up(
