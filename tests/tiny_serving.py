@@ -2,7 +2,7 @@
 
 As a program it serves; `TinyServing` starts it and asks its replicas. A replica says who it is at
 every path, and at /stream counts until the file `let-go` is there. One whose folder is named
-"broken" cannot start.
+"broken" cannot start; of one that is named "stuck" the second start never ends.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -37,10 +38,17 @@ class TinyReplica:
 
 
 class TinyServing:
-    """The program, with its files in `folder`, which has a models file of these models."""
+    """The program, with its files in `folder`, which has a models file of these models.
+
+    `further` are settings.
+    """
 
     def __init__(
-        self, folder: Path, flow_url: str, models: Mapping[str, Mapping[str, Any]]
+        self,
+        folder: Path,
+        flow_url: str,
+        models: Mapping[str, Mapping[str, Any]],
+        **further: Any,
     ) -> None:
         self._folder = folder
         self.models_file = folder / "models.yaml"
@@ -54,6 +62,7 @@ class TinyServing:
             "engine_secret": "0123456789abcdef",
             "replica_port_min": self._port_min,
             "accelerator": "cpu",
+            **further,
         }
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FLOODGATE_")}
         with (folder / "output").open("wb") as output:
@@ -213,6 +222,15 @@ class _Replica:
         self._settings = settings
         if settings.model.endswith("broken"):
             raise ValueError("the tensors do not fit")
+        if settings.model.endswith("stuck"):
+            self._hang_in_second_start(Path(settings.model, "starts"))
+
+    def _hang_in_second_start(self, starts: Path) -> None:
+        """In the loop, as vLLM waits for its engine's processes. The file lists who started."""
+        with starts.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        while len(starts.read_text().splitlines()) == 2:
+            time.sleep(0.1)
 
     async def __serve_build_asgi_app__(self) -> Any:
         settings = self._settings

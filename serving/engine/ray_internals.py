@@ -1,4 +1,4 @@
-"""All that serving takes from inside Ray, in one place: Ray 2.60 may move it in 2.61.
+"""All that a replica takes from inside Ray, in one place: Ray 2.60 may move it in 2.61.
 
 A unit test names each of them, so that an upgrade fails there and not at the first request.
 Importing this module imports vLLM: 6 s.
