@@ -21,6 +21,16 @@ from typing import Any
 
 import psutil
 
+from serving.engine.counted_requests import CountedRequests
+from serving.engine.engine_watch import EngineWatch
+from serving.engine.hang_watch import HangWatch
+from serving.engine.replica_address import ReplicaAddress
+from serving.engine.replica_gate import DRAIN_PATH
+from serving.engine.serving_replica import ServingReplica
+from serving.engine.slot_rule import SlotRange, SlotRule
+from serving.flow.publisher import Publisher
+from serving.flow.record import ReplicaFacts
+from serving.flow.record_store import RecordStore
 from tests.free_ports import free_port
 
 _STOP_S_MAX = 30.0
@@ -220,6 +230,7 @@ def _serve() -> None:
 class _Replica:
     async def __init__(self, settings: Any, _accelerator: str) -> None:  # type: ignore[misc]
         self._settings = settings
+        self._publisher: Publisher | None = None
         if settings.model.endswith("broken"):
             raise ValueError("the tensors do not fit")
         if settings.model.endswith("stuck"):
@@ -250,6 +261,8 @@ class _Replica:
         async def answer(scope: Any, _receive: Any, send: Any) -> None:
             if scope["type"] != "http":
                 return
+            if scope["path"] == DRAIN_PATH:
+                _close_at_once()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             body = pieces() if scope["path"] == "/stream" else iter([told.encode()])
             for piece in body:
@@ -257,7 +270,52 @@ class _Replica:
                 await asyncio.sleep(0.05)
             await send({"type": "http.response.body", "body": b""})
 
-        return answer
+        self._publisher, requests = self._published(answer)
+        self._publisher.start()
+        return requests
+
+    def _published(self, app: Any) -> tuple[Any, Any]:
+        """What publishes it from now on, as a replica with an engine is; and `app`, counted."""
+        from ray import serve
+
+        settings = self._settings
+        replica_id = serve.get_replica_context().replica_id.unique_id
+        requests = CountedRequests(app)
+        slots = SlotRule(SlotRange(least=1, start=4, most=4))
+        serving = ServingReplica(
+            ReplicaFacts(settings.served_name, replica_id, context_tokens_max=1, endpoints=()),
+            engine=_NoEngine(),
+            requests=requests,
+            watch=EngineWatch(
+                slots, HangWatch(60), unfinished=int, kill=lambda: None, clock=time.monotonic
+            ),
+            address=ReplicaAddress(settings.replica_host, settings.replica_ports),
+            start_s={},
+            demand=lambda: None,
+            publish=lambda: None,
+            close_at_once=lambda: None,
+        )
+        flow_url = settings.flow_url.get_secret_value()
+        store = RecordStore(flow_url, model=settings.served_name, replica_id=replica_id)
+        return Publisher(store, serving.record), requests
+
+    async def __del__(self) -> None:
+        if self._publisher is not None:
+            await asyncio.to_thread(self._publisher.stop)
+
+
+def _close_at_once() -> None:
+    """As `ray_internals` does, which would import vLLM."""
+    from ray.serve._private import replica
+
+    replica.RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S = 0.0
+
+
+class _NoEngine:
+    errored = False
+
+    async def pause_generation(self, *, mode: str, clear_cache: bool) -> None:
+        pass
 
 
 if __name__ == "__main__":

@@ -107,3 +107,12 @@ def keep_replica_grpc_on(host: str) -> None:
         return int(add_port_to_grpc_server(server, f"{host}:{port}"))
 
     ray_replica.add_port_to_grpc_server = add_port
+
+
+def close_at_once() -> None:
+    """Have Ray close this replica's port as soon as nothing runs, once it stops the replica.
+
+    For one that has said by itself that it drains; any other stays open until gateways have heard
+    of it (`serving.environment`).
+    """
+    ray_replica.RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S = 0.0

@@ -27,7 +27,10 @@ class Engine(Protocol):
 
 
 class ServingReplica:
-    """`demand` is what the line asked for last; `publish` has the record written at once."""
+    """`demand` is what the line asked for last; `publish` has the record written at once.
+
+    `close_at_once` has the port closed without delay when the replica is stopped.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class ServingReplica:
         start_s: Mapping[str, float],
         demand: Callable[[], Demand | None],
         publish: Callable[[], None],
+        close_at_once: Callable[[], None],
     ) -> None:
         self._facts = facts
         self._engine = engine
@@ -49,6 +53,7 @@ class ServingReplica:
         self._start_s = start_s
         self._demand = demand
         self._publish = publish
+        self._close_at_once = close_at_once
         self._token_rate = TokenRate()
         self._is_draining = False
         self._is_told_dead = False
@@ -82,6 +87,7 @@ class ServingReplica:
             await self._requests.all_ended(within_s=within_s)
         left = self._requests.unfinished
         await self._engine.pause_generation(mode="abort", clear_cache=False)
+        self._close_at_once()
         return left
 
     def record(self) -> str | None:

@@ -54,6 +54,10 @@ def test_defined(ray_folder: Path, file: str, name: str) -> None:
         (ENGINE, "self._engine_client = "),
         (REPLICA, "from ray._common.tls_utils import add_port_to_grpc_server"),
         (REPLICA, 'add_port_to_grpc_server(self._server, "[::]:0")'),
+        (
+            REPLICA,
+            "    RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S\n                if is_direct",
+        ),
         (REPLICA, 'route in ["/-/healthz", "/-/routes"]'),
     ],
 )

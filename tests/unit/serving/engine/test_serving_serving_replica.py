@@ -42,6 +42,7 @@ class Serving:
         self.engine = Engine()
         self.requests = CountedRequests(self.engine)
         self.published = 0
+        self.is_to_close = False
         self.replica = ServingReplica(
             FACTS,
             engine=self.engine,
@@ -57,10 +58,14 @@ class Serving:
             start_s={"start engine": 9.5},
             demand=lambda: None,
             publish=self._publish,
+            close_at_once=self._close_at_once,
         )
 
     def _publish(self) -> None:
         self.published += 1
+
+    def _close_at_once(self) -> None:
+        self.is_to_close = True
 
     async def ask(self) -> asyncio.Task[None]:
         async def nothing() -> Message:
@@ -82,11 +87,12 @@ async def test_a_drain_awaits_a_request_whose_first_step_is_not_done() -> None:
     asked = await serving.ask()
     draining = asyncio.create_task(serving.replica.drain(abort=False, within_s=30))
     await asyncio.sleep(0)
-    assert (serving.published, serving.engine.aborted) == (1, False)
+    assert (serving.published, serving.engine.aborted, serving.is_to_close) == (1, False, False)
     assert serving.replica.state()["state"] == "draining"
     serving.engine.let.set()
     assert await draining == 0
     assert serving.engine.aborted, "nobody is let in any more"
+    assert serving.is_to_close
     await asked
 
 
