@@ -81,8 +81,10 @@ def _request_path(settings: ServingSettings) -> dict[str, str]:
         # vLLM runs on the loop that reads the sockets: saves a hop per event, and is the half of
         # hearing hang-ups (the other is the gateway's x-request-disconnect-disabled header).
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-        # No load balancer has to learn that a replica goes: its record says so at once.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        # A replica that goes says so in its next record, within a second, and gateways look once a
+        # second: until then, and one more, its port stays open for who has not heard. A stop of
+        # everything does without (ray_internals.close_at_once).
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
         # Ports are held back only for a proxy that still routes to them.
         "RAY_SERVE_PORT_QUARANTINE_S": "0",
         # Serve's controller looks at its actors ten times a second: 3 % of a core, for good.

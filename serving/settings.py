@@ -166,7 +166,10 @@ class ServingSettings(BaseSettings):
         default=30000, ge=1024, le=64000, description="First of the 1000 ports for replicas."
     )
     start_s_max: float = Field(
-        default=900.0, gt=0, description="Longest wait for the replicas to be ready."
+        default=900.0,
+        gt=0,
+        description="Longest wait for the replicas to be ready. One that starts later, in place of "
+        "another or as one more, is ended after so long, and another one started.",
     )
     engine_hang_s_max: float = Field(
         default=60.0,

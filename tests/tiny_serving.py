@@ -2,7 +2,7 @@
 
 As a program it serves; `TinyServing` starts it and asks its replicas. A replica says who it is at
 every path, and at /stream counts until the file `let-go` is there. One whose folder is named
-"broken" cannot start.
+"broken" cannot start; of one that is named "stuck" the second start never ends.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,6 +21,16 @@ from typing import Any
 
 import psutil
 
+from serving.engine.counted_requests import CountedRequests
+from serving.engine.engine_watch import EngineWatch
+from serving.engine.hang_watch import HangWatch
+from serving.engine.replica_address import ReplicaAddress
+from serving.engine.replica_gate import DRAIN_PATH
+from serving.engine.serving_replica import ServingReplica
+from serving.engine.slot_rule import SlotRange, SlotRule
+from serving.flow.publisher import Publisher
+from serving.flow.record import ReplicaFacts
+from serving.flow.record_store import RecordStore
 from tests.free_ports import free_port
 
 _STOP_S_MAX = 30.0
@@ -37,10 +48,17 @@ class TinyReplica:
 
 
 class TinyServing:
-    """The program, with its files in `folder`, which has a models file of these models."""
+    """The program, with its files in `folder`, which has a models file of these models.
+
+    `further` are settings.
+    """
 
     def __init__(
-        self, folder: Path, flow_url: str, models: Mapping[str, Mapping[str, Any]]
+        self,
+        folder: Path,
+        flow_url: str,
+        models: Mapping[str, Mapping[str, Any]],
+        **further: Any,
     ) -> None:
         self._folder = folder
         self.models_file = folder / "models.yaml"
@@ -54,6 +72,7 @@ class TinyServing:
             "engine_secret": "0123456789abcdef",
             "replica_port_min": self._port_min,
             "accelerator": "cpu",
+            **further,
         }
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FLOODGATE_")}
         with (folder / "output").open("wb") as output:
@@ -211,8 +230,18 @@ def _serve() -> None:
 class _Replica:
     async def __init__(self, settings: Any, _accelerator: str) -> None:  # type: ignore[misc]
         self._settings = settings
+        self._publisher: Publisher | None = None
         if settings.model.endswith("broken"):
             raise ValueError("the tensors do not fit")
+        if settings.model.endswith("stuck"):
+            self._hang_in_second_start(Path(settings.model, "starts"))
+
+    def _hang_in_second_start(self, starts: Path) -> None:
+        """In the loop, as vLLM waits for its engine's processes. The file lists who started."""
+        with starts.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        while len(starts.read_text().splitlines()) == 2:
+            time.sleep(0.1)
 
     async def __serve_build_asgi_app__(self) -> Any:
         settings = self._settings
@@ -232,6 +261,8 @@ class _Replica:
         async def answer(scope: Any, _receive: Any, send: Any) -> None:
             if scope["type"] != "http":
                 return
+            if scope["path"] == DRAIN_PATH:
+                _close_at_once()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             body = pieces() if scope["path"] == "/stream" else iter([told.encode()])
             for piece in body:
@@ -239,7 +270,52 @@ class _Replica:
                 await asyncio.sleep(0.05)
             await send({"type": "http.response.body", "body": b""})
 
-        return answer
+        self._publisher, requests = self._published(answer)
+        self._publisher.start()
+        return requests
+
+    def _published(self, app: Any) -> tuple[Any, Any]:
+        """What publishes it from now on, as a replica with an engine is; and `app`, counted."""
+        from ray import serve
+
+        settings = self._settings
+        replica_id = serve.get_replica_context().replica_id.unique_id
+        requests = CountedRequests(app)
+        slots = SlotRule(SlotRange(least=1, start=4, most=4))
+        serving = ServingReplica(
+            ReplicaFacts(settings.served_name, replica_id, context_tokens_max=1, endpoints=()),
+            engine=_NoEngine(),
+            requests=requests,
+            watch=EngineWatch(
+                slots, HangWatch(60), unfinished=int, kill=lambda: None, clock=time.monotonic
+            ),
+            address=ReplicaAddress(settings.replica_host, settings.replica_ports),
+            start_s={},
+            demand=lambda: None,
+            publish=lambda: None,
+            close_at_once=lambda: None,
+        )
+        flow_url = settings.flow_url.get_secret_value()
+        store = RecordStore(flow_url, model=settings.served_name, replica_id=replica_id)
+        return Publisher(store, serving.record), requests
+
+    async def __del__(self) -> None:
+        if self._publisher is not None:
+            await asyncio.to_thread(self._publisher.stop)
+
+
+def _close_at_once() -> None:
+    """As `ray_internals` does, which would import vLLM."""
+    from ray.serve._private import replica
+
+    replica.RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S = 0.0
+
+
+class _NoEngine:
+    errored = False
+
+    async def pause_generation(self, *, mode: str, clear_cache: bool) -> None:
+        pass
 
 
 if __name__ == "__main__":

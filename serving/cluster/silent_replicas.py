@@ -72,7 +72,9 @@ class SilentReplicas:
 
     def _note(self, replicas: tuple[dict[str, Any], ...]) -> None:
         for each in replicas:
-            if each["url"] and each["replica_id"] not in self._heard:
+            heard = self._heard.get(each["replica_id"])
+            # Looked for as long as it publishes and was not found: a look can fail.
+            if each["url"] and (heard is None or heard.process is None):
                 url = urlsplit(each["url"])
                 address = (url.hostname or "", url.port or 0)
                 process = replica_process(self._settings, address[1])

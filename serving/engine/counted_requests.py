@@ -7,17 +7,22 @@ step, counts as none there, and a stop that trusted them would cut it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from serving.engine.replica_gate import ASGIApp, Receive, Scope, Send
 
 
 class CountedRequests:
-    """An ASGI application around another one, which knows what has not ended in it."""
+    """An ASGI application around another one, which knows what has not ended in it.
+
+    `on_end` is called as each one ends, however it does.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._ended = asyncio.Event()
         self.unfinished = 0
+        self.on_end: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":  # lasts as long as the server
@@ -29,6 +34,7 @@ class CountedRequests:
         finally:
             self.unfinished -= 1
             self._ended.set()
+            self.on_end()
 
     async def all_ended(self, *, within_s: float) -> bool:
         """Whether none is left, waited for at most so long."""

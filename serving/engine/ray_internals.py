@@ -1,4 +1,4 @@
-"""All that serving takes from inside Ray, in one place: Ray 2.60 may move it in 2.61.
+"""All that a replica takes from inside Ray, in one place: Ray 2.60 may move it in 2.61.
 
 A unit test names each of them, so that an upgrade fails there and not at the first request.
 Importing this module imports vLLM: 6 s.
@@ -107,3 +107,12 @@ def keep_replica_grpc_on(host: str) -> None:
         return int(add_port_to_grpc_server(server, f"{host}:{port}"))
 
     ray_replica.add_port_to_grpc_server = add_port
+
+
+def close_at_once() -> None:
+    """Have Ray close this replica's port as soon as nothing runs, once it stops the replica.
+
+    For one that has said by itself that it drains; any other stays open until gateways have heard
+    of it (`serving.environment`).
+    """
+    ray_replica.RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S = 0.0

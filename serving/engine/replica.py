@@ -74,6 +74,7 @@ class Replica:
             start_s=self._starting.steps.seconds,
             demand=lambda: self._store.demand,
             publish=self._publisher.publish_soon,
+            close_at_once=ray_internals.close_at_once,
         )
         self._publisher.turn_to(serving.record)
         secret = settings.engine_secret.get_secret_value()

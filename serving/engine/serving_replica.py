@@ -27,7 +27,10 @@ class Engine(Protocol):
 
 
 class ServingReplica:
-    """`demand` is what the line asked for last; `publish` has the record written at once."""
+    """`demand` is what the line asked for last; `publish` has the record written at once.
+
+    `close_at_once` has the port closed without delay when the replica is stopped.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class ServingReplica:
         start_s: Mapping[str, float],
         demand: Callable[[], Demand | None],
         publish: Callable[[], None],
+        close_at_once: Callable[[], None],
     ) -> None:
         self._facts = facts
         self._engine = engine
@@ -49,8 +53,19 @@ class ServingReplica:
         self._start_s = start_s
         self._demand = demand
         self._publish = publish
+        self._close_at_once = close_at_once
         self._token_rate = TokenRate()
         self._is_draining = False
+        self._is_told_dead = False
+        requests.on_end = self._look_at_engine
+
+    def _look_at_engine(self) -> None:
+        """Publishes a death as its first request fails: with the next second's record, whoever
+        comes in place of those that failed would be sent here again.
+        """
+        if self._engine.errored and not self._is_told_dead:
+            self._is_told_dead = True
+            self._publish()
 
     def state(self) -> dict[str, Any]:
         """Where the seconds of the start went, and the requests inside now."""
@@ -72,10 +87,11 @@ class ServingReplica:
             await self._requests.all_ended(within_s=within_s)
         left = self._requests.unfinished
         await self._engine.pause_generation(mode="abort", clear_cache=False)
+        self._close_at_once()
         return left
 
     def record(self) -> str | None:
-        """The record now, or None when this replica must not be given work. In its own thread."""
+        """The record now, None where there is no telling. Called in the publisher's thread."""
         load, demand = read_engine_load(), self._demand()
         self._watch.look(load, line_waits=demand is not None and demand.waiting > 0)
         tokens_per_s = self._token_rate.look(load.generation_tokens, now=time.monotonic())
@@ -83,8 +99,7 @@ class ServingReplica:
         state = published_state(
             is_open=bool(url),
             health=health,
-            ends=self._is_draining or self._watch.is_killed,
-            is_dead=self._engine.errored,
+            ends=self._is_draining or self._watch.is_killed or self._engine.errored,
         )
         if state is None:
             return None
@@ -99,15 +114,15 @@ class ServingReplica:
         )
 
 
-def published_state(
-    *, is_open: bool, health: int | None, ends: bool, is_dead: bool
-) -> ReplicaState | None:
-    """What a replica is to gateways; None where it must not be given work, nor be told of.
+def published_state(*, is_open: bool, health: int | None, ends: bool) -> ReplicaState | None:
+    """What a replica is to gateways; None where nobody can tell at the moment.
 
     `is_open`: its port is there. `health`: the status that Ray answers with, None for no answer.
+    `ends`: it is told to, or its engine is dead. That has to be published: the last record, which
+    says "running", would live on.
     """
     if not is_open:
         return "starting"
     if ends or health == 503:
         return "draining"
-    return "running" if health == 200 and not is_dead else None
+    return "running" if health == 200 else None

@@ -1,16 +1,60 @@
 """A models file that changes while its models run: on real Ray Serve, without vLLM."""
 
+import asyncio
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
+from gateway.engines.capacity import REFRESH_S
+from serving.flow.flow_reader import FlowReader
 from tests.redis_server import RedisServer
 from tests.tiny_serving import TinyServing
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(240)]
 
 OLD = {"model": "first", "replica_slots": 4}
+
+
+class Arrivals:
+    """Short requests to the replicas that the records of model "a" say run, as gateways see them.
+
+    Each opens a connection of its own.
+    """
+
+    def __init__(self, flow: RedisServer) -> None:
+        self._reader = FlowReader(flow.url, model="a")
+        self.ports: list[int] = []
+        self.are_over = False
+        self.answered = 0
+        self.refused: list[str] = []
+
+    def look(self) -> list[int]:
+        running = [each for each in self._reader.look().replicas if each["state"] == "running"]
+        self.ports = [urlsplit(each["url"]).port or 0 for each in running]
+        return self.ports
+
+    async def keep_looking(self) -> None:
+        while not self.are_over:
+            await asyncio.to_thread(self.look)
+            await asyncio.sleep(REFRESH_S)
+
+    async def come(self) -> None:
+        while not self.are_over:
+            for port in self.ports:
+                try:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.write(b"GET / HTTP/1.1\r\nhost: tiny\r\nconnection: close\r\n\r\n")
+                    status = await reader.readline()
+                    await reader.read()
+                    writer.close()
+                except OSError as error:
+                    self.refused.append(str(error))
+                else:
+                    self.answered += status.startswith(b"HTTP/1.1 200")
+                    if not status:
+                        self.refused.append("cut")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +124,25 @@ async def test_another_number_of_replicas_leaves_those_alone_that_run(
     serving.write({"a": OLD})
     (left,) = await serving.until_replicas(("first", 4))
     assert left in both
+
+
+async def test_a_replica_that_is_scaled_away_refuses_nobody_who_has_not_heard_of_it(
+    serving: TinyServing, flow_process: RedisServer
+) -> None:
+    serving.write({"a": {**OLD, "replicas": 2}})
+    await serving.until_replicas(("first", 4), ("first", 4))
+    arrivals = Arrivals(flow_process)
+    while len(await asyncio.to_thread(arrivals.look)) < 2:
+        await asyncio.sleep(0.1)
+    coming = [asyncio.create_task(each()) for each in (arrivals.keep_looking, arrivals.come)]
+    serving.write({"a": OLD})
+    await serving.until_replicas(("first", 4))
+    while len(arrivals.ports) > 1:
+        await asyncio.sleep(0.1)
+    arrivals.are_over = True
+    await asyncio.gather(*coming)
+    assert arrivals.answered
+    assert arrivals.refused == []
 
 
 async def test_what_cannot_start_leaves_what_runs_as_it_was(serving: TinyServing) -> None:

@@ -129,6 +129,20 @@ def test_one_that_hangs_is_killed_once_it_was_silent_for_long_enough(
     replica.process.wait(timeout=30)
 
 
+def test_one_whose_process_was_not_found_at_the_first_look_is_looked_for_again(
+    looks: Looks, start: Callable[[str], Published]
+) -> None:
+    replica = start("hides")
+    replica.process.kill()
+    replica.process.wait(timeout=30)
+    looks.take(1)  # its record is there, and nobody listens
+    replica = start("hides")
+    looks.take(1)
+    replica.stop()
+    looks.take(WHOLE_SILENCE)
+    replica.process.wait(timeout=30)
+
+
 def test_one_that_answers_is_left_alone_though_its_records_do_not_come(
     looks: Looks, start: Callable[[str], Published]
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ TERMS: dict[str, Any] = {
     "down_after_s": 300,
     "to_zero_after_s": 900,
 }
+
+# At 0.8 s each, what a call to a flow Redis that stands still takes, they would take a minute more
+# than the test has.
+CALLS = 100
+HANG_S = 20
 
 
 class Context:
@@ -100,6 +106,25 @@ def test_the_policy_starts_a_replica_for_the_first_who_waits_and_obeys_a_pin(
     flow.delete("fg:pins")
     context.target_num_replicas = 1
     until(lambda: policy(context) == (1, {}))
+
+
+def test_the_policy_waits_for_no_answer_of_a_flow_that_stands_still(
+    flow: "Redis", flow_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in the loop of Ray's controller: all deployments would wait with it."""
+    policy, context = LinePolicy("m", **TERMS), Context()
+    demand(flow, 1)
+    until(lambda: policy(context) == (1, {}))
+    seen_at = time.monotonic()
+    monkeypatch.setattr(policy._watch, "_clock", lambda: seen_at)  # what was seen stays fresh
+    flow_server.pause()
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(lambda: [policy(context) for _ in range(CALLS)])
+        try:
+            decided = asked.result(HANG_S)
+        finally:
+            flow_server.resume()
+    assert decided == [(1, {})] * CALLS
 
 
 def test_the_policy_tells_what_is_wanted_and_what_the_model_is_like_while_it_sleeps(

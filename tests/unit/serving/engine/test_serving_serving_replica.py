@@ -42,6 +42,7 @@ class Serving:
         self.engine = Engine()
         self.requests = CountedRequests(self.engine)
         self.published = 0
+        self.is_to_close = False
         self.replica = ServingReplica(
             FACTS,
             engine=self.engine,
@@ -57,10 +58,14 @@ class Serving:
             start_s={"start engine": 9.5},
             demand=lambda: None,
             publish=self._publish,
+            close_at_once=self._close_at_once,
         )
 
     def _publish(self) -> None:
         self.published += 1
+
+    def _close_at_once(self) -> None:
+        self.is_to_close = True
 
     async def ask(self) -> asyncio.Task[None]:
         async def nothing() -> Message:
@@ -82,11 +87,12 @@ async def test_a_drain_awaits_a_request_whose_first_step_is_not_done() -> None:
     asked = await serving.ask()
     draining = asyncio.create_task(serving.replica.drain(abort=False, within_s=30))
     await asyncio.sleep(0)
-    assert (serving.published, serving.engine.aborted) == (1, False)
+    assert (serving.published, serving.engine.aborted, serving.is_to_close) == (1, False, False)
     assert serving.replica.state()["state"] == "draining"
     serving.engine.let.set()
     assert await draining == 0
     assert serving.engine.aborted, "nobody is let in any more"
+    assert serving.is_to_close
     await asked
 
 
@@ -99,6 +105,23 @@ async def test_what_is_inside_is_cut_at_once_or_when_its_time_is_over(
     assert await serving.replica.drain(abort=abort, within_s=within_s) == 2
     assert serving.engine.aborted
     await asyncio.gather(*asked)
+
+
+async def test_a_dead_engine_is_published_as_the_first_of_its_requests_fails() -> None:
+    serving = Serving()
+    asked = [await serving.ask(), await serving.ask()]
+    serving.engine.errored = True
+    serving.engine.let.set()
+    await asyncio.gather(*asked)
+    assert serving.published == 1
+
+
+async def test_whoever_ends_at_an_engine_that_lives_has_nothing_published() -> None:
+    serving = Serving()
+    asked = await serving.ask()
+    serving.engine.let.set()
+    await asked
+    assert serving.published == 0
 
 
 async def test_its_state_tells_its_start_and_what_is_inside() -> None:
@@ -121,19 +144,32 @@ async def test_a_record_before_the_port_is_open_has_no_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("health", "ends", "is_dead", "state"),
+    ("health", "ends", "state"),
     [
-        (200, False, False, "running"),
-        (503, False, False, "draining"),
-        (200, True, False, "draining"),
-        (None, True, True, "draining"),
-        (200, False, True, None),
-        (500, False, False, None),
-        (None, False, False, None),
+        (200, False, "running"),
+        (503, False, "draining"),
+        (200, True, "draining"),
+        (None, True, "draining"),
+        (500, False, None),
+        (None, False, None),
     ],
 )
 def test_what_a_replica_with_an_open_port_is(
-    health: int | None, ends: bool, is_dead: bool, state: str | None
+    health: int | None, ends: bool, state: str | None
 ) -> None:
-    assert published_state(is_open=True, health=health, ends=ends, is_dead=is_dead) == state
-    assert published_state(is_open=False, health=health, ends=ends, is_dead=is_dead) == "starting"
+    assert published_state(is_open=True, health=health, ends=ends) == state
+    assert published_state(is_open=False, health=health, ends=ends) == "starting"
+
+
+@pytest.fixture
+def open_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReplicaAddress, "look", lambda self: ("http://127.0.0.1:30000", 200))
+
+
+@pytest.mark.usefixtures("open_port")
+def test_a_dead_engine_is_published_and_not_passed_over_in_silence() -> None:
+    """The last record, which says "running", would live on and be given work."""
+    serving = Serving()
+    assert json.loads(serving.replica.record() or "{}")["state"] == "running"
+    serving.engine.errored = True
+    assert json.loads(serving.replica.record() or "{}")["state"] == "draining"
