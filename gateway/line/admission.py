@@ -1,7 +1,8 @@
 """Lets requests into the engine: a slot on a replica of the model, a place in line, or a refusal.
 
-One loop a second serves every line of this worker: heartbeat, places for those who want to hear of
-theirs (one call for all of them), and the end of waits that lasted too long.
+One loop a second serves every line of this worker, several side by side: heartbeat, places for
+those who want to hear of theirs (one call for all of them), and the end of waits that lasted too
+long.
 """
 
 import asyncio
@@ -37,6 +38,10 @@ log = structlog.get_logger(__name__)
 HEARTBEAT_S = 1.0
 # Places asked for in one call: 500 take Redis about a millisecond.
 _PLACES_A_CALL = 500
+# Lines served side by side, so that a lap stays within a lease though each call takes 100 ms: 25
+# lines take 1.2 s. Heartbeats travel together, and eight that each take out a dead worker's 2,000
+# tickets (20 ms) stay within the deadline of 250 ms.
+_POOLS_AT_ONCE = 8
 
 
 class Admission:
@@ -58,6 +63,7 @@ class Admission:
         self._fairness = FairnessGauge(flow, clock)
         self._models = PoolModels()
         self._draining = False
+        self._turns = asyncio.Semaphore(_POOLS_AT_ONCE)
 
     @property
     def live_workers(self) -> int:
@@ -121,25 +127,29 @@ class Admission:
         """Heartbeats, places and ends of waits, until cancelled."""
         while True:
             self._models.tell(self._capacity.view)
-            for pool in self._pools():
-                line = self._line_of(pool)
-                line.look_at(pool)
-                used = line.lease.slots_used
-                line.lease.replicas = self._engines.with_room(pool.running, used)
-                try:
-                    await line.lease.renew()
-                    await self._tell_places(line)
-                except FlowUnavailable as error:
-                    log.warning("lease_not_renewed", pool=pool.name, error=str(error))
-                    self._tell(self._due(line), itertools.repeat(Place(None, None)))
-                line.end_long_waits(pool.state)
-                self._engines.look_for_idle_slots(pool, line.lease.slots_used)
-                await self._fairness.look(pool.name)
-                _measure(pool, line)
+            await asyncio.gather(*map(self._serve_in_turn, self._pools()))
             self._engines.forget_all_but(
                 {replica_id for line in self.lines for replica_id in line.lease.replicas}
             )
             await asyncio.sleep(HEARTBEAT_S)
+
+    async def _serve_in_turn(self, pool: Pool) -> None:
+        async with self._turns:
+            await self._serve(self._line_of(pool), pool)
+
+    async def _serve(self, line: PoolLine, pool: Pool) -> None:
+        line.look_at(pool)
+        line.lease.replicas = self._engines.with_room(pool.running, line.lease.slots_used)
+        try:
+            await line.lease.renew()
+            await self._tell_places(line)
+        except FlowUnavailable as error:
+            log.warning("lease_not_renewed", pool=pool.name, error=str(error))
+            self._tell(self._due(line), itertools.repeat(Place(None, None)))
+        line.end_long_waits(pool.state)
+        self._engines.look_for_idle_slots(pool, line.lease.slots_used)
+        await self._fairness.look(pool.name)
+        _measure(pool, line)
 
     async def receive_grants(self, channel: FlowChannel) -> None:
         """Takes grants that other workers' calls have made, until cancelled.
