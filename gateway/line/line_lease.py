@@ -24,7 +24,8 @@ from gateway.line.held_slots import HeldSlots
 from gateway.line.line_calls import LineCalls
 from gateway.line.line_terms import Entered, LineBounds, kept_ms
 from gateway.line.local_service import LocalService
-from gateway.line.ticket import EntryMode, Ticket, TicketState
+from gateway.line.reentry import Reentry
+from gateway.line.ticket import EntryMode, Ticket
 from gateway.line.ticket_book import TicketBook
 
 log = structlog.get_logger(__name__)
@@ -64,6 +65,7 @@ class LineLease:
         self._calls = LineCalls(
             flow, self._keys, worker_id, self.held, self.tickets, self.serve_locally
         )
+        self._reentry = Reentry(pool, self.tickets, partial(self.register, mode=EntryMode.AGAIN))
         self.drain = DrainRate()
         self.waiting_everywhere = 0
         self.live_workers = 1
@@ -88,11 +90,14 @@ class LineLease:
             *(ask.prefix, ask.tokens),
         )
         try:
+            if mode is not EntryMode.AGAIN:
+                await self._reentry.end()  # those who were here before stand before it
             answer = await self._enter(ticket, args)
             if answer[0] == Entered.LEASE_ENDED and mode is EntryMode.AGAIN:
-                raise FlowUnavailable("the lease ended as soon as it was renewed")
+                raise FlowUnavailable("the lease has ended before its tickets were back")
             if answer[0] == Entered.LEASE_ENDED:  # or Redis is new: tell what we hold, then again
                 await self._renew_together()
+                await self._reentry.end()
                 answer = await self._enter(ticket, args)
         except BaseException:  # also one that is cancelled: an answer may come all the same
             self.tickets.lose(ticket)
@@ -157,7 +162,7 @@ class LineLease:
     # Heartbeats -------------------------------------------------------------------------------
 
     async def renew(self) -> None:
-        """One heartbeat.
+        """One heartbeat. Tickets that Redis has lost enter again behind it, beside later ones.
 
         Raises:
             FlowUnavailable: Redis did not answer; the lease runs on.
@@ -182,7 +187,9 @@ class LineLease:
         self.take_grants(grants)
         if self.tickets.has_leaves or self.held.has_news:
             self.call_soon()
-        if asked or not was_known or not self.tickets.agrees_with(known):
+        # Meanwhile Redis knows some of them only, which is no news.
+        is_settled = not self._reentry.is_under_way
+        if not was_known or (is_settled and (asked or not self.tickets.agrees_with(known))):
             await self._reconcile(asked)
 
     async def _renew_together(self) -> None:
@@ -213,14 +220,11 @@ class LineLease:
     async def _reconcile(self, asked: Sequence[str]) -> None:
         """Makes the tickets that Redis knows of this worker equal to those that wait here."""
         known = set(await self._flow.run("read_tickets", self._keys, (self.worker_id,)))
-        lost = self.tickets.reconcile(known)
+        self.tickets.reconcile(known)
         self.tickets.believe(asked)
         if self.tickets.has_leaves:
             self.call_soon()
-        for ticket in lost:
-            if ticket.state is TicketState.LOST:  # another heartbeat may have brought it in
-                self.tickets.enter_again(ticket)
-                await self.register(ticket, EntryMode.AGAIN)
+        self._reentry.start()
 
     async def stop(self) -> None:
         """Gives up the lease and every slot. Failing that, the lease ends by itself."""

@@ -128,11 +128,8 @@ class TicketBook:
         states = Counter([ticket.state for ticket in self.waiting.values()])
         return not states[_LOST] and known == states[_IN_LINE] + len(self._leaving)
 
-    def reconcile(self, known: set[str]) -> list[Ticket]:
-        """Takes over what Redis knows; the tickets that were lost and must enter again.
-
-        Those that Redis knows and nobody waits for are to leave.
-        """
+    def reconcile(self, known: set[str]) -> None:
+        """Takes over what Redis knows. What it knows and nobody waits for is to leave."""
         for ticket_id in known - self.waiting.keys() - self._leaving.keys():
             if doubted := self._doubted.get(ticket_id):
                 self._tell_that_it_leaves(doubted)
@@ -144,7 +141,11 @@ class TicketBook:
                 self._move(ticket, _LOST)
             elif ticket.state is _LOST and is_known:
                 self._move(ticket, _IN_LINE)
-        return [ticket for ticket in self.waiting.values() if ticket.state is _LOST]
+
+    def lost(self, count_max: int) -> list[Ticket]:
+        """The oldest that must enter again."""
+        lost = (ticket for ticket in self.waiting.values() if ticket.state is _LOST)
+        return list(itertools.islice(lost, count_max))
 
     def _move(self, ticket: Ticket, to: TicketState) -> None:
         """Every change of a ticket's state.

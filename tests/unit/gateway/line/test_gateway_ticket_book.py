@@ -78,13 +78,16 @@ def test_redis_agrees_when_it_knows_those_in_line_and_those_that_are_to_leave() 
 def test_all_that_were_lost_stay_so_until_each_has_entered_again() -> None:
     book = TicketBook()
     tickets = [in_line(book, name) for name in "123"]
-    first, *others = book.reconcile(set())
-    assert [first, *others] == tickets
+    book.reconcile(set())
+    assert book.lost(9) == tickets
+    first, *others = tickets
     book.enter_again(first)
     book.lose(first)
     book.leave(first, 0)
     assert not book.agrees_with(0), "the others are not in line"
-    assert book.reconcile(set()) == others
+    book.reconcile(set())
+    assert book.lost(9) == others
+    assert book.lost(1) == others[:1], "the oldest first"
 
 
 def test_what_redis_knows_is_in_line_or_has_to_leave() -> None:
@@ -92,7 +95,8 @@ def test_what_redis_knows_is_in_line_or_has_to_leave() -> None:
     ticket, other, left = lost(book, "1"), entering(book, "2"), lost(book, "left")
     book.doubt(left)
     book.leave(left, 11)
-    assert book.reconcile({"1", "left", "unknown"}) == []
+    book.reconcile({"1", "left", "unknown"})
+    assert book.lost(9) == []
     assert (ticket.state, other.state) == (TicketState.IN_LINE, TicketState.ENTERING)
     assert told_to_leave(book) == {"left": 11, "unknown": 0}
     assert book.agrees_with(3)
