@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from gateway.answer.relay import Relay
@@ -16,10 +17,12 @@ from gateway.telemetry.line_metrics import (
     ESTIMATE_RATIO,
     QUEUE_WAIT,
     REFUSED,
+    WAITING,
 )
 from gateway.telemetry.metrics import labelled
 
 _NEVER = float("inf")
+_AT_ONCE: AbstractContextManager[None] = nullcontext()
 # Capacity on the flow Redis follows with the next heartbeat, within a second.
 _UNTIL_KNOWN_S = 0.2
 
@@ -81,7 +84,9 @@ class LineEntrance:
             while True:
                 ticket = await self._admission.enter(pool, ask, passage)
                 waited = ticket.granted is None
-                granted = await self._turn(pool, ticket, relay, model, with_notices)
+                counted = labelled(WAITING, model, plan).track_inprogress() if waited else _AT_ONCE
+                with counted:
+                    granted = await self._turn(pool, ticket, relay, model, with_notices)
                 passage.was_granted = True
                 passage.charged += granted.charge
                 passage.waited_s = ticket.waited_s(self._clock())

@@ -27,6 +27,12 @@ SPAWN_PER_S = 100.0
 class ScenarioShape(LoadTestShape):
     """Whatever the stage of the chosen scenario says."""
 
+    def reset_time(self) -> None:
+        """A run begins, with what its options are by now: the page's form may have changed them."""
+        super().reset_time()
+        environment = self.runner.environment
+        environment.load_run = load_run_of(environment.parsed_options)
+
     def tick(self) -> tuple[int, float] | None:
         """Callers wanted now; None ends the run."""
         run: LoadRun = self.runner.environment.load_run
@@ -39,33 +45,51 @@ class ScenarioShape(LoadTestShape):
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
-    """The options of a run, also on the web page's form."""
-    group = parser.add_argument_group("Floodgate")
-    group.add_argument("--scenario", choices=list(SCENARIOS), default="spike")
-    group.add_argument("--keys-file", default="build/bench/keys.jsonl")
-    group.add_argument("--model", default="simulated")
-    group.add_argument("--slots", type=int, default=64, help="requests that the engines run")
-    group.add_argument("--overload", type=float, default=20.0)
-    group.add_argument("--duration-s", type=float, default=180.0)
-    group.add_argument("--calm-s", type=float, default=15.0)
-    group.add_argument(
+    """The options of a run. The page's form has those that are not files of this machine.
+
+    In a group of their own they would not be on the form.
+    """
+    add = parser.add_argument
+    add("--scenario", choices=list(SCENARIOS), default="spike")
+    add("--keys-file", default="build/bench/keys.jsonl", include_in_web_ui=False)
+    add("--model", default="simulated")
+    add("--slots", type=int, default=64, help="requests that the engines run")
+    add("--overload", type=float, default=20.0)
+    add("--duration-s", type=float, default=180.0)
+    add("--calm-s", type=float, default=15.0)
+    add(
         "--capacity-per-s",
         type=float,
         default=10.0,
         help="chats a second that the engines sustain; the crowd sends overload times as many",
     )
-    group.add_argument("--greedy-connections", type=int, default=100)
-    group.add_argument("--patience-s", type=float, default=5.0)
-    group.add_argument("--prompt-words", type=int, default=24)
-    group.add_argument("--output-tokens", type=int, default=64)
-    group.add_argument("--seed", type=int, default=0)
-    group.add_argument("--chats-file", default="", help="log of all chats, JSON lines")
+    add("--greedy-connections", type=int, default=100)
+    add("--patience-s", type=float, default=5.0)
+    add("--prompt-words", type=int, default=24)
+    add("--output-tokens", type=int, default=64)
+    add("--seed", type=int, default=0)
+    add("--chats-file", default="", help="log of all chats, JSON lines", include_in_web_ui=False)
 
 
 @events.init.add_listener
-def prepare(environment: Any, **_: Any) -> None:
-    """Read the keys; users find what they share in the environment."""
+def check_keys(environment: Any, **_: Any) -> None:
+    """No start without accounts."""
     options = environment.parsed_options
+    try:
+        read_accounts(Path(options.keys_file))
+    except BenchError as error:
+        sys.exit(
+            f"{error}. "
+            f"Make one with `python -m loadtests.stack.new_accounts {options.host or 'URL'}`."
+        )
+
+
+def load_run_of(options: Any) -> LoadRun:
+    """What all users of a run share.
+
+    Raises:
+        BenchError: the keys file is not as it was at the start.
+    """
     scale = Scale(
         slots=options.slots,
         overload=options.overload,
@@ -73,15 +97,8 @@ def prepare(environment: Any, **_: Any) -> None:
         calm_s=options.calm_s,
         greedy_connections=options.greedy_connections,
     )
-    try:
-        accounts = read_accounts(Path(options.keys_file))
-    except BenchError as error:
-        sys.exit(
-            f"{error}. "
-            f"Make one with `python -m loadtests.stack.new_accounts {options.host or 'URL'}`."
-        )
-    environment.load_run = LoadRun(
-        accounts,
+    return LoadRun(
+        read_accounts(Path(options.keys_file)),
         ChatSize(options.model, options.prompt_words, options.output_tokens),
         find_scenario(options.scenario, scale),
         scale,

@@ -123,7 +123,8 @@ class _Exchange:
 
     def client_gone(self) -> None:
         self._state["code"] = "client_gone"
-        DISCONNECTS.labels(self._state.get("phase", "body")).inc()
+        model, plan = self._state.get("counted_as", ("", ""))
+        DISCONNECTS.labels(self._state.get("phase", "body"), model, plan).inc()
 
     def record(self) -> None:
         duration_s = time.perf_counter() - self._began_at

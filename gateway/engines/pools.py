@@ -69,6 +69,12 @@ class Pool:
         return min(lengths, default=None)
 
     @property
+    def output_tokens_default(self) -> int | None:
+        """The model's own largest answer where a caller names none; None where none says."""
+        told = [each.output_tokens_default for each in self._told if each.output_tokens_default]
+        return min(told, default=None)
+
+    @property
     def template_tokens(self) -> int:
         """What the chat template adds to a conversation at most; 0 where none says."""
         return max((each.template_tokens for each in self._told), default=0)

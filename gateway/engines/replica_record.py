@@ -33,6 +33,8 @@ class Replica(BaseModel):
     state: Literal["starting", "running", "draining"]
     slots: int = Field(ge=0)
     context_tokens_max: int | None = None
+    # The largest answer where a caller names none, as the model's publisher has set it; or 0.
+    output_tokens_default: int = Field(0, ge=0)
     endpoints: frozenset[str] = frozenset()
     # Folder of the model's tokenizer on the replica's machine; empty where it has none.
     tokenizer: str = ""
@@ -63,6 +65,7 @@ class ModelRecord(BaseModel):
     replicas_wanted: int = Field(ge=0)
     replicas_max: int | None = None
     context_tokens_max: int | None = None
+    output_tokens_default: int = Field(0, ge=0)
     endpoints: frozenset[str] = frozenset()
     tokenizer: str = ""
     template_tokens: int = Field(0, ge=0)

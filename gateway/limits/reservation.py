@@ -22,6 +22,7 @@ class TokenAsk(NamedTuple):
     `choices` counts all answers (prompts times n); 0 where nothing is generated (embeddings).
     `output_cap` is the caller's own, for each choice. `context_tokens_filled` is what the
     longest prompt fills of the context, where that is another number than `prompt_tokens`.
+    `output_tokens_default` is the model's own, where it has one: it holds beside the plan's.
     """
 
     model: str
@@ -30,6 +31,7 @@ class TokenAsk(NamedTuple):
     output_cap: int | None
     context_tokens_max: int | None = None
     context_tokens_filled: int | None = None
+    output_tokens_default: int | None = None
 
 
 class Budget(NamedTuple):
@@ -67,7 +69,10 @@ class Terms(NamedTuple):
         if choices == 0:
             return cls(prompt, 0, 0, 0)
         named = ask.output_cap
-        cap = min(plan.output_tokens_default if named is None else named, plan.output_tokens_max)
+        default = plan.output_tokens_default
+        if ask.output_tokens_default is not None:
+            default = min(default, ask.output_tokens_default)
+        cap = min(default if named is None else named, plan.output_tokens_max)
         if ask.context_tokens_max:
             filled = prompt if ask.context_tokens_filled is None else ask.context_tokens_filled
             # A prompt that fills the context is the engine's to refuse: it knows the true count.

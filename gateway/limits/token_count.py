@@ -80,11 +80,17 @@ class TokenCounter:
         return (await self.ask(request, None)).prompt_tokens
 
     async def ask(
-        self, request: Countable, context_tokens_max: int | None, *, template_tokens: int = 0
+        self,
+        request: Countable,
+        context_tokens_max: int | None,
+        *,
+        template_tokens: int = 0,
+        output_tokens_default: int | None = None,
     ) -> TokenAsk:
         """What the request may use at most.
 
-        `template_tokens` is what the model's chat template puts around one empty message.
+        `template_tokens` is what the model's chat template puts around one empty message,
+        `output_tokens_default` its largest answer where the caller names none.
         """
         tokenizer = await self._tokenizer(request.model)
         form = request.chat_form
@@ -109,6 +115,7 @@ class TokenCounter:
             output_cap=request.output_cap,
             context_tokens_max=context_tokens_max,
             context_tokens_filled=filled,
+            output_tokens_default=output_tokens_default,
         )
 
     async def _tokenizer(self, model: str) -> ModelTokenizer | None:

@@ -67,29 +67,42 @@ _tool_result = members(
     },
     ("tool_use_id",),
 )
-_block = tagged(
-    "type",
+_blocks: Mapping[str, Field] = {
+    "text": _text,
+    "image": _image,
+    "tool_use": members(
+        {
+            "type": constant("tool_use"),
+            "id": text(),
+            "name": name,
+            "input": anything({"type": "object"}),
+            "caller": dropped(),
+            **_hint,
+        },
+        ("id", "name", "input"),
+    ),
+    "thinking": members(
+        {"type": constant("thinking"), "thinking": text(), "signature": text()}, ("thinking",)
+    ),
+    "redacted_thinking": members(
+        {"type": constant("redacted_thinking"), "data": text()}, ("data",)
+    ),
+}
+
+
+def _message(role: str, blocks: Mapping[str, Field]) -> Field:
+    content = either(text(), list_of(tagged("type", blocks), _PARTS_MAX), str)
+    return members({"role": constant(role), "content": content}, ("role", "content"))
+
+
+# A result is the user's. Under another role vLLM writes out the list of its parts as Python does,
+# images and all: a prompt many times as long as the texts in it.
+_messages = tagged(
+    "role",
     {
-        "text": _text,
-        "image": _image,
-        "tool_use": members(
-            {
-                "type": constant("tool_use"),
-                "id": text(),
-                "name": name,
-                "input": anything({"type": "object"}),
-                "caller": dropped(),
-                **_hint,
-            },
-            ("id", "name", "input"),
-        ),
-        "tool_result": _tool_result,
-        "thinking": members(
-            {"type": constant("thinking"), "thinking": text(), "signature": text()}, ("thinking",)
-        ),
-        "redacted_thinking": members(
-            {"type": constant("redacted_thinking"), "data": text()}, ("data",)
-        ),
+        "user": _message("user", {**_blocks, "tool_result": _tool_result}),
+        "assistant": _message("assistant", _blocks),
+        "system": _message("system", _blocks),
     },
 )
 
@@ -113,17 +126,7 @@ MESSAGES: Mapping[str, Field] = {
     "model": anything({"type": "string", "minLength": 1}),
     "stream": anything({"type": "boolean"}),
     "max_tokens": output_tokens,
-    "messages": list_of(
-        members(
-            {
-                "role": one_of("user", "assistant", "system"),
-                "content": either(text(), list_of(_block, _PARTS_MAX), str),
-            },
-            ("role", "content"),
-        ),
-        MESSAGES_MAX,
-        1,
-    ),
+    "messages": list_of(_messages, MESSAGES_MAX, 1),
     "system": either(text(), list_of(_text, _PARTS_MAX), str),
     "stop_sequences": stop_texts,
     "temperature": temperature,

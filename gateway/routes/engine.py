@@ -53,6 +53,7 @@ class EngineEndpoint:
         state["model"] = request.model
         pool = view.pool_for(request.model, self._endpoint.name)
         _check_plan(plan, asked_for)
+        state["counted_as"] = (request.model, plan.name)  # not before the model is one of ours
         state["phase"] = "limits"
         reservation = await self._reserve(caller, plan, pool, request)
         work = self._work(caller, pool, request, reservation, scope)
@@ -86,7 +87,10 @@ class EngineEndpoint:
         self, caller: Caller, plan: Plan, pool: Pool, request: RequestView
     ) -> Reservation:
         ask = await self._gate.counter.ask(
-            request, pool.context_tokens_max, template_tokens=pool.template_tokens
+            request,
+            pool.context_tokens_max,
+            template_tokens=pool.template_tokens,
+            output_tokens_default=pool.output_tokens_default,
         )
         try:
             return await self._gate.limits.reserve(caller, plan, ask)

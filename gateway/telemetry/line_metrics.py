@@ -40,6 +40,12 @@ QUEUE_LENGTH = Gauge(
     ("pool",),
     multiprocess_mode="livemax",
 )
+WAITING = Gauge(
+    "floodgate_waiting_requests",
+    "Requests waiting for a slot, of all workers of this gateway.",
+    ("model", "plan"),
+    multiprocess_mode="livesum",
+)
 QUEUE_BYTES = Gauge(
     "floodgate_queue_bytes",
     "Bodies of waiting requests held in memory.",

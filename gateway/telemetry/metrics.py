@@ -57,8 +57,8 @@ REDIS = Histogram(
 )
 DISCONNECTS = Counter(
     "floodgate_client_disconnects_total",
-    "Callers who hung up, by what they hung up in.",
-    ("state",),
+    "Callers who hung up, by what they hung up in; model and plan once they are known.",
+    ("state", "model", "plan"),
 )
 ENGINE_FAULTS = Counter(
     "floodgate_engine_faults_total", "Replicas that gave no answer, or broke one off.", ("kind",)

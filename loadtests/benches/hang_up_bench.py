@@ -3,23 +3,27 @@
 One engine slot. In `prefill` and `streaming` the caller in the engine hangs up while another one
 waits in line: the engine is free when the simulator counts the abort, the slot when the next
 caller's request reaches the engine. In `queued` the caller in line hangs up: its ticket is gone
-when `GET /v1/queue` no longer shows it. Times count from closing the socket.
+when `GET /v1/queue` no longer shows it. In each its tokens are back when what the day has been
+charged on the flow Redis has fallen. Times count from closing the socket.
 """
 
 import json
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from redis import Redis
+
 from loadtests.accounts import Account
 from loadtests.clients import http_probe
 from loadtests.errors import MeasurementError
+from loadtests.probes.day_charge import charged_today
 from loadtests.results.report import Recorder, Table, verdict
 from loadtests.stack.whole_stack import MODEL, Stack, StackPlan, plan_of
 
@@ -27,6 +31,9 @@ FREED_S_MAX = 1.0
 STATE_S_MAX = 30.0
 POLL_S = 0.005
 STATES = ("queued", "prefill", "streaming")
+TIMES = ("ticket_s", "engine_s", "slot_s", "tokens_s")
+# A day's charge is kept only where there is a limit; this one is never met.
+TOKENS_PER_DAY = 10**9
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class HangUpPlan:
     def stack(self) -> StackPlan:
         """One replica with one slot."""
         return StackPlan(
-            plans={"free": plan_of()},
+            plans={"free": plan_of(tokens_per_day=TOKENS_PER_DAY)},
             replicas=1,
             slots_per_replica=1,
             settings={"FLOODGATE_QUEUE_NOTICE_JSON_S": "3600"},
@@ -82,9 +89,10 @@ class HangUps:
         self._plan = plan
         self._caller = caller
         self._other = other
+        self._flow = Redis.from_url(stack.redis.flow_url, decode_responses=True)
 
     def measure(self, state: str, *, stream: bool) -> dict[str, float | None]:
-        """Seconds until engine, slot and ticket are free; None where the state has none."""
+        """Seconds until ticket, engine, slot and tokens are free; None where there is none."""
         if state == "queued":
             return self._measure_queued(stream=stream)
         # A streaming caller's prompt is short: its prefill must be over soon.
@@ -99,34 +107,49 @@ class HangUps:
                 elif self._engine("generation_tokens") > generated:
                     raise MeasurementError("the prefill was over too soon")
                 aborted, arrived = self._engine("aborted"), self._engine("arrived")
-                closed_at_s = hang_up(connection)
-                engine_s = slot_s = None
-                while engine_s is None or slot_s is None:
-                    self._tick(closed_at_s, f"free after a hang-up in {state}")
-                    stats = self._stats()
-                    now_s = time.monotonic() - closed_at_s
-                    if engine_s is None and stats["aborted"] > aborted:
-                        engine_s = now_s
-                    if slot_s is None and stats["arrived"] > arrived:
-                        slot_s = now_s
+                charged = charged_today(self._flow)
+                freed = self._freed(
+                    hang_up(connection),
+                    {
+                        "engine_s": lambda: self._engine("aborted") > aborted,
+                        "slot_s": lambda: self._engine("arrived") > arrived,
+                        "tokens_s": lambda: charged_today(self._flow) < charged,
+                    },
+                )
                 hang_up(waiting)
         self._until_idle()
-        return {"engine_s": engine_s, "slot_s": slot_s, "ticket_s": None}
+        return freed
 
     def _measure_queued(self, *, stream: bool) -> dict[str, float | None]:
         with closing(self._send(self._other, stream=True, words=4)) as running:
             self._until(lambda: self._engine("requests_open") == 1, "in the engine")
             with closing(self._send(self._caller, stream=stream, words=4)) as connection:
                 self._until(lambda: self._in_line(self._caller) == 1, "in line")
-                closed_at_s = hang_up(connection)
-                ticket_s = None
-                while ticket_s is None:
-                    self._tick(closed_at_s, "out of line")
-                    if self._in_line(self._caller) == 0:
-                        ticket_s = time.monotonic() - closed_at_s
+                charged = charged_today(self._flow)
+                freed = self._freed(
+                    hang_up(connection),
+                    {
+                        "ticket_s": lambda: self._in_line(self._caller) == 0,
+                        "tokens_s": lambda: charged_today(self._flow) < charged,
+                    },
+                )
             hang_up(running)
         self._until_idle()
-        return {"engine_s": None, "slot_s": None, "ticket_s": ticket_s}
+        return freed
+
+    def _freed(
+        self, closed_at_s: float, is_free: Mapping[str, Callable[[], bool]]
+    ) -> dict[str, float | None]:
+        """When each was free first, in seconds after the hang-up."""
+        freed: dict[str, float | None] = dict.fromkeys(TIMES)
+        left = dict(is_free)
+        while left:
+            for name in [name for name, free in left.items() if free()]:
+                freed[name] = time.monotonic() - closed_at_s
+                del left[name]
+            if left:
+                self._tick(closed_at_s, f"free after a hang-up: {', '.join(left)}")
+        return freed
 
     def _send(self, account: Account, *, stream: bool, words: int) -> socket.socket:
         parts = urlsplit(self._stack.url)
@@ -202,7 +225,7 @@ def hang_up_table(runs: list[dict[str, Any]]) -> Table:
             ]
             slowest = {
                 name: max((run[name] for run in chosen if run[name] is not None), default=None)
-                for name in ("ticket_s", "engine_s", "slot_s")
+                for name in TIMES
             }
             worst_s = max(value for value in slowest.values() if value is not None)
             rows.append(
@@ -216,7 +239,10 @@ def hang_up_table(runs: list[dict[str, Any]]) -> Table:
     rounds = len({run["round"] for run in runs if run["kind"] == "hang_up"})
     return Table(
         "After a hang-up (ms): slowest of all rounds",
-        ("hung up while", "ticket gone", "engine free", "slot at the next", "goal", "verdict"),
+        (
+            *("hung up while", "ticket gone", "engine free", "slot at the next", "tokens back"),
+            *("goal", "verdict"),
+        ),
         rows,
         notes=(f"{rounds} rounds; looked at every {POLL_S * 1e3:.0f} ms and a call",),
     )

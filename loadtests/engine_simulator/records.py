@@ -48,6 +48,7 @@ def record_json(replica: Replica, *, generation_tokens_per_s: float, published_a
             "state": "running",
             "slots": replica.slots,
             "context_tokens_max": engine.profile.context_tokens_max,
+            "output_tokens_default": 0,
             "endpoints": list(ENDPOINTS),
             "tokenizer": "",
             "template_tokens": 0,

@@ -38,6 +38,9 @@ class SpikeSlo(BaseModel):
     memory_growth_mib_max: float | None = Field(
         None, ge=0, description="Gateway memory at the spike's end over a third into it."
     )
+    backlogged_accounts_min: int | None = Field(
+        None, ge=1, description="Accounts in line throughout: of one alone Jain's index is 1."
+    )
     jain_min: float | None = Field(
         None, gt=0, le=1, description="Over the equal-weight backlogged accounts."
     )

@@ -79,6 +79,10 @@ class StartingReplica:
         facts = replace(
             self.facts,
             context_tokens_max=engine.model_config.max_model_len,
+            # `max_new_tokens` of the model's generation_config.json.
+            output_tokens_default=engine.model_config.get_diff_sampling_param().get(
+                "max_tokens", 0
+            ),
             endpoints=endpoints_of(
                 await engine.get_supported_tasks(), has_chat_template=template is not None
             ),

@@ -4,17 +4,19 @@ A replica, version 1:
 
     {"version": 1, "model": "smollm2", "replica_id": "rilzilrt",
      "url": "http://127.0.0.1:30000", "state": "running", "slots": 32,
-     "context_tokens_max": 8192, "endpoints": ["chat/completions", ...],
+     "context_tokens_max": 8192, "output_tokens_default": 0,
+     "endpoints": ["chat/completions", ...],
      "tokenizer": "/models/smollm2", "template_tokens": 34, "adapters": [],
      "engine": {"running": 0, "waiting": 0, "kv_use": 0.0, "preemptions": 0,
                 "generation_tokens": 0, "prompt_tokens": 0,
                 "generation_tokens_per_s": 0.0},
      "published_at_ms": 1790000000000}
 
-`url` is empty while the state is "starting"; `tokenizer` is a folder on the replica's machine, or
-empty; `template_tokens` is what the chat template puts around one empty message (a default
-instruction may be a thousand tokens long), 0 where it is not known; `adapters` are the names of
-LoRA adapters that are served beside the model, in the same slots.
+`url` is empty while the state is "starting"; `output_tokens_default` is the largest answer where a
+caller names none, as the model's publisher has set it, or 0; `tokenizer` is a folder on the
+replica's machine, or empty; `template_tokens` is what the chat template puts around one empty
+message (a default instruction may be a thousand tokens long), 0 where it is not known; `adapters`
+are the names of LoRA adapters that are served beside the model, in the same slots.
 
 `slots` is what the replica offers now. Counters count since the replica started; `kv_use` is the
 used share of the KV cache, 0 to 1; `generation_tokens_per_s` is the mean of the last five seconds.
@@ -22,7 +24,8 @@ used share of the KV cache, 0 to 1; `generation_tokens_per_s` is the mean of the
 A model, version 1, by which one that is scaled to zero is told from one whose serving is dead:
 
     {"version": 1, "replicas_wanted": 2, "replicas_max": 4, "adapters": [],
-     "context_tokens_max": 8192, "endpoints": ["chat/completions", ...],
+     "context_tokens_max": 8192, "output_tokens_default": 0,
+     "endpoints": ["chat/completions", ...],
      "tokenizer": "/models/smollm2", "template_tokens": 34, "start_failure": ""}
 
 From `context_tokens_max` to `template_tokens` it is what its replicas said of themselves last, for
@@ -64,6 +67,7 @@ class ReplicaFacts:
     replica_id: str
     context_tokens_max: int
     endpoints: tuple[str, ...]
+    output_tokens_default: int = 0
     tokenizer: str = ""
     template_tokens: int = 0
     adapters: tuple[str, ...] = ()
@@ -88,6 +92,7 @@ def record_json(
         "state": state,
         "slots": slots,
         "context_tokens_max": facts.context_tokens_max,
+        "output_tokens_default": facts.output_tokens_default,
         "endpoints": list(facts.endpoints),
         "tokenizer": facts.tokenizer,
         "template_tokens": facts.template_tokens,
@@ -101,7 +106,13 @@ def record_json(
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
 
-MODEL_FACTS = ("context_tokens_max", "endpoints", "tokenizer", "template_tokens")
+MODEL_FACTS = (
+    "context_tokens_max",
+    "output_tokens_default",
+    "endpoints",
+    "tokenizer",
+    "template_tokens",
+)
 """Of a replica's record, what holds for the model also while it has no replica."""
 
 

@@ -27,6 +27,7 @@ FACTS = ReplicaFacts(
     model="smollm2",
     replica_id="abc123",
     context_tokens_max=8192,
+    output_tokens_default=256,
     endpoints=endpoints_of({"generate"}, has_chat_template=True),
     tokenizer="/models/smollm2",
     template_tokens=34,
@@ -81,6 +82,7 @@ def test_the_gateway_reads_what_a_replica_writes(state: ReplicaState, url: str) 
     assert (replica.state, replica.url) == (state, url)
     assert (replica.model, replica.replica_id) == (FACTS.model, FACTS.replica_id)
     assert (replica.slots, replica.context_tokens_max) == (32, 8192)
+    assert replica.output_tokens_default == 256
     assert (replica.tokenizer, replica.template_tokens) == ("/models/smollm2", 34)
     assert replica.adapters == {"poet", "诗人"}
     assert replica.endpoints == {"chat/completions", "completions", "responses", "messages"}
@@ -127,6 +129,7 @@ def test_the_gateway_reads_what_a_model_is_while_it_has_no_replica() -> None:
     model = parse_model(model_record_json(replicas_wanted=0, replicas_max=4, facts=facts))
     assert model is not None
     assert (model.context_tokens_max, model.template_tokens) == (8192, 34)
+    assert model.output_tokens_default == 256
     assert (model.tokenizer, model.endpoints) == ("/models/smollm2", frozenset(FACTS.endpoints))
 
 

@@ -176,6 +176,18 @@ def test_a_chat_is_what_the_reference_says(
 
 
 @pytest.mark.long
+def test_an_answer_without_a_cap_has_the_published_one(
+    moss: tuple[RunningFloodgate, Any], client: OpenAI
+) -> None:
+    """256 tokens, not the plan's default; one that is named holds."""
+    (replica,) = moss[0].replicas()
+    assert replica.output_tokens_default == 256
+    for named, length in (({}, 256), ({"max_tokens": 300}, 300)):
+        answer = ask(client, user("Hello"), extra_body={"ignore_eos": True}, **named)
+        assert answer.usage.completion_tokens == length
+
+
+@pytest.mark.long
 def test_a_call_its_result_and_the_answer(client: OpenAI) -> None:
     asked = ask(client, user("The weather?"), tools=[SEARCH]).choices[0]
     assert asked.finish_reason == "tool_calls"

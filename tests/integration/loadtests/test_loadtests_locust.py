@@ -1,16 +1,20 @@
-"""Locust, headless, against the engine simulator: every kind of caller, and its log."""
+"""Locust against the engine simulator: every kind of caller, its log, and its page."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from loadtests.accounts import Account
+from loadtests.accounts import Account, write_accounts
+from loadtests.clients.http_probe import wait_until_ok
 from loadtests.crowd.chat_record import ChatRecord
-from loadtests.crowd.locust_run import run_locust
+from loadtests.crowd.locust_run import LOCUSTFILE, run_locust
 from loadtests.errors import ProcessFailedError
+from loadtests.process import Process, free_port
 from loadtests.stack.simulator_process import SimulatorProcess
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -55,6 +59,31 @@ def test_a_spike_has_all_its_callers_and_every_chat_is_logged(
     # Every answer that the engine finished was read to its end, but for the last turn's.
     assert simulator.total("finished") >= len(whole) > 0
     assert not [record for record in records if record.outcome == "failed"]
+
+
+def test_a_run_is_started_and_followed_on_locusts_page(
+    simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    keys, port = tmp_path / "keys.jsonl", free_port()
+    write_accounts(keys, ACCOUNTS)
+    argv = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", simulator.urls[0]]
+    argv += ["--web-host", "127.0.0.1", "--web-port", str(port), "--keys-file", str(keys)]
+    with (
+        Process("locust", [*argv, *SIZE], log_path=tmp_path / "locust.log") as locust,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as page,
+    ):
+        wait_until_ok(f"http://127.0.0.1:{port}/", locust, 60.0)
+        assert '"capacity_per_s"' in page.get("/").text, "our options stand on the form"
+        for users in (2, 5):  # the second run has options of its own
+            form = {"scenario": "closed", "slots": users}
+            assert page.post("/swarm", data=form).json()["success"]
+            names, now = set[str](), -1
+            while now != users or "chat ttft" not in names:
+                locust.wait_while_running(0.05)
+                told = page.get("/stats/requests").json()
+                names = {f"{entry['method']} {entry['name']}" for entry in told["stats"]}
+                now = told["user_count"]
+            assert page.post("/stop").json()["success"]
 
 
 def test_impatient_callers_hang_up_on_an_engine_that_says_nothing(

@@ -148,15 +148,18 @@ async def test_a_hang_up_counts_in_the_state_that_it_came_in(
         return await request.wait_until_gone()
 
     engine.script = answer
+    waiting = rf'floodgate_waiting_requests\{{model="{MODEL}",plan="free"'
     async with start_gateway(slots=1) as gateway, caller(gateway, api_key) as client:
         calls = [asyncio.create_task(client.post(PATH, json=body))]
         await engine.request(0)
         if state == "queued":
             calls.append(asyncio.create_task(client.post(PATH, json=body)))
             await until_waiting(client, 1)
+            await until_metric(gateway, waiting, 1)
         elif state == "streaming":  # its answer has begun at the caller
             await until_metric(gateway, r"floodgate_grant_to_first_byte_seconds_count\{", 1)
         calls[-1].cancel()
-        counted = r'floodgate_client_disconnects_total\{state="%s"'
+        counted = rf'floodgate_client_disconnects_total\{{model="{MODEL}",plan="free",state="%s"'
         await until_metric(gateway, counted % state, 1)
+        await until_metric(gateway, waiting, 0)
         assert await gateway.metric(r"floodgate_client_disconnects_total\{") == 1

@@ -87,17 +87,20 @@ def test_a_model_that_sleeps_is_still_known_for_what_it_is(tmp_path: Path) -> No
     asleep = ModelRecord(
         replicas_wanted=0,
         context_tokens_max=2048,
+        output_tokens_default=256,
         endpoints=frozenset({"completions"}),
         tokenizer=str(tmp_path),
         template_tokens=9,
     )
     pool = Pool("m", (), asleep)
     assert (pool.context_tokens_max, pool.template_tokens) == (2048, 9)
+    assert pool.output_tokens_default == 256
     assert list(pool.tokenizers) == [str(tmp_path)]
     assert pool.can_do("completions")
     assert not pool.can_do("chat/completions")
     awake = Pool("m", (replica(),), asleep)
     assert awake.can_do("chat/completions"), "its replicas know better"
+    assert awake.output_tokens_default is None
 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"version": 2, "replicas_wanted": 1}'])

@@ -40,6 +40,17 @@ def test_caps(
     assert (terms.cap, terms.cap_min) == (cap, cap_min)
 
 
+@pytest.mark.parametrize(
+    ("of_the_model", "named", "cap"),
+    [(256, None, 256), (2_048, None, 1_024), (None, None, 1_024), (256, 500, 500)],
+)
+def test_the_models_own_default_holds_beside_the_plans(
+    of_the_model: int | None, named: int | None, cap: int
+) -> None:
+    ask = TokenAsk("m", 100, 1, named, 8_192, output_tokens_default=of_the_model)
+    assert Terms.of(ask, PLAN, Budget.of(PLAN)).cap == cap
+
+
 def test_a_context_is_filled_by_one_prompt_of_several() -> None:
     ask = TokenAsk("m", 8_000, 1, None, 8_192, context_tokens_filled=2_700)
     assert Terms.of(ask, PLAN, Budget.of(PLAN)).cap == 1_024

@@ -223,6 +223,17 @@ def test_nothing_is_fetched_from_addresses(url: str) -> None:
     )
 
 
+@pytest.mark.parametrize("role", ["assistant", "system"])
+def test_results_of_tools_are_the_users(role: str) -> None:
+    """Elsewhere the engine writes out a list as Python does: a prompt that nobody has counted."""
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "a"}]}
+    view("messages", messages=[{"role": "user", "content": [result]}])
+    assert refusal("messages", messages=[{"role": role, "content": [result]}]) == (
+        "unsupported_parameter",
+        "messages[0].content[0].type",
+    )
+
+
 @pytest.mark.parametrize(
     "part",
     [

@@ -27,7 +27,7 @@ FIGURES = SpikeFigures(
     outcomes={"whole": 1},
     wait_p50_s=1.0,
     wait_p99_s=2.0,
-    backlogged_accounts=2,
+    backlogged_accounts=17,
 )
 
 
@@ -50,6 +50,7 @@ def test_every_bound_has_a_figure_and_the_packaged_file_sets_them_all() -> None:
         ({"undeclared_errors": 1}, "undeclared_errors_max"),
         ({"memory_growth_mib": None}, "memory_growth_mib_max"),
         ({"jain": 0.98}, "jain_min"),
+        ({"backlogged_accounts": 16}, "backlogged_accounts_min"),
         ({"recovery_s": 46.0}, "recovery_s_max"),
     ],
 )
