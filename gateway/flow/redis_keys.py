@@ -59,7 +59,7 @@ def pool(name: str) -> str:
     :corrected:W         text: number of the worker's last batch of corrections; an hour
     :account:A:tickets   sorted set: ticket, scored 0 in line, 1 behind the account's concurrency,
                          and between them by arrival one that took a kept place and is there
-    :account:A:kept      sorted set: ticket that was turned away, scored by its start
+    :account:A:kept      sorted set: ticket that was turned away and its start, all scored 0
     :account:A:kept_ends sorted set: the same, scored by when its place ends (ms)
     :account:A:floor     text: where the next place of :kept starts at the earliest
     """

@@ -1,6 +1,7 @@
 """Places kept for callers who were turned away: in which order they come back, and how many."""
 
 import asyncio
+import random
 import time
 from typing import Any
 
@@ -72,6 +73,30 @@ async def test_places_of_one_account_are_kept_one_behind_the_other(
     line.release(blocker, "blocker")
     names = {f"many{i}": ticket for i, ticket in enumerate(back)}
     assert await order_served(line, one=one, **names) == ["many0", "one", "many1", "many2", "many3"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_once_all_are_back_they_stand_as_if_nobody_had_been_turned_away(
+    workers: Workers, state: Any, seed: int
+) -> None:
+    """Whoever is turned away, and in whatever order."""
+    chance = random.Random(seed)
+    line = workers.new(replica("a", 1))
+    await line.enter(ask("blocker"))
+    charges = [chance.randint(1, 500) for _ in range(8)]
+    stand = [await line.enter(ask("x", charge)) for charge in charges]
+    before = await starts(state, *stand)
+    counter = await state.zscore(KEYS + ":counters", "x")
+    leave = chance.sample(range(8), chance.randint(2, 8))
+    for i in leave:
+        await turn_away(state, line, stand[i])
+    for i in sorted(leave):
+        stand[i] = await line.enter(ask("x", charges[i]))
+    assert await starts(state, *stand) == before
+    assert await state.zscore(KEYS + ":counters", "x") == pytest.approx(counter, abs=0.1)
+    positions = await line.positions(stand)
+    assert positions == sorted(positions)
+    assert not await state.exists(KEPT, KEPT + "_ends", KEYS + ":account:x:floor")
 
 
 async def test_after_a_restart_an_account_with_four_is_served_in_turn_with_one_that_has_one(
