@@ -50,13 +50,18 @@ def pool(name: str) -> str:
     :worker:W:accounts   hash: account -> requests that this worker runs
     :prefix:D            text: replica that served the conversation of this digest last; 600 s
     :worker:W:tickets    hash: waiting ticket -> account, charge, concurrent requests, and as
-                         one word `avoid|tokens|digest`: the replica to avoid, tokens reserved,
-                         the conversation's digest or nothing
+                         one word `avoid|waiting,place,start|tokens|digest`: the replica to avoid,
+                         the account's waiting requests, the ticket whose kept place it took and
+                         the start of that (or neither), tokens reserved, the conversation's
+                         digest or nothing
     :worker:W:grants     hash: ticket granted but not acknowledged -> replica, account
     :worker:W:at_once    hash: ticket granted at once since the last heartbeat -> replica, account
     :corrected:W         text: number of the worker's last batch of corrections; an hour
-    :account:A:tickets   sorted set: ticket, scored 0 in line, 1 behind the account's concurrency
-    :account:A:kept      sorted set: start that is kept for a caller who was turned away
+    :account:A:tickets   sorted set: ticket, scored 0 in line, 1 behind the account's concurrency,
+                         and between them by arrival one that took a kept place and is there
+    :account:A:kept      sorted set: ticket that was turned away and its start, all scored 0
+    :account:A:kept_ends sorted set: the same, scored by when its place ends (ms)
+    :account:A:floor     text: where the next place of :kept starts at the earliest
     """
     return f"fg:pool:{{{name}}}"
 

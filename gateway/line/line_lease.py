@@ -106,7 +106,7 @@ class LineLease:
         if what == Entered.ACCOUNT_FULL:
             raise AccountQueueFull(ask.waiting_requests, self.retry_after_s(answer[2]))
         if what == Entered.LINE_FULL:
-            raise QueueFull(retry_after_s, place_is_kept=True)
+            raise QueueFull(retry_after_s, place_is_kept=bool(answer[2]))
 
     async def _enter(self, ticket: Ticket, args: Sequence[str | int]) -> Any:
         call = self._flow.call("enter_line", self._keys, args)
@@ -138,7 +138,7 @@ class LineLease:
                 self.call_soon()
         elif what == Entered.LEASE_ENDED:
             self.tickets.lose(ticket)
-        if what != Entered.ACCOUNT_FULL:
+        if what not in (Entered.ACCOUNT_FULL, Entered.LINE_FULL):  # they say something else there
             self.take_grants(grants)
         return what
 

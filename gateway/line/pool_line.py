@@ -61,8 +61,7 @@ class PoolLine:
 
         Raises:
             AccountQueueFull: as many of the account's requests wait as may; no place is kept.
-            QueueFull: the line is as long as may be; the caller's place is kept, unless Redis is
-                gone.
+            QueueFull: the line is as long as may be; it says whether the caller's place is kept.
         """
         ticket = Ticket(
             f"{time.time_ns() // 1_000_000:013d}-{self.lease.worker_id}-{next(self._numbers):08x}",

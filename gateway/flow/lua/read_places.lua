@@ -10,7 +10,8 @@ local length = redis.call('ZCARD', line_key)
 for i, ticket in ipairs(ARGV) do
   local place = redis.call('ZRANK', line_key, ticket)
   if not place then
-    local account = ticket_of(ticket)
+    local found = ticket_of(ticket)
+    local account = found and found.account
     local own = account and redis.call('ZRANK', account_key(account, 'tickets'), ticket)
     place = own and length + own - in_line(account) or -1
   end

@@ -21,5 +21,7 @@ local function has_lease(worker)
 end
 
 --!include pool_slots.lua
+--!include pool_tickets.lua
+--!include pool_places.lua
 --!include pool_line.lua
 --!include pool_workers.lua

@@ -39,77 +39,95 @@ local function next_start(account)
   return math.max(counter, least_start())
 end
 
+-- The same for one that only a place is kept for: it moves with the account's counter from now on.
+local function stand(account)
+  local start = next_start(account)
+  redis.call('ZADD', counters_key, 'GT', start, account)
+  return start
+end
+
 local function charge_from(account, start, charge)
   redis.call('ZADD', counters_key, start + charge, account)
 end
 
--- Moves the account's counter, and its tickets that start at `from` or later with it.
-local function shift(account, delta, from)
-  if not redis.call('ZSCORE', counters_key, account) then return end
-  redis.call('ZINCRBY', counters_key, delta, account)
+-- Moves the account's tickets that start at `from` or later.
+local function shift_tickets(account, delta, from)
   for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', account_key(account, 'tickets'), 0, 0)) do
     local start = tonumber(redis.call('ZSCORE', line_key, ticket))
     if not from or start >= from then redis.call('ZINCRBY', line_key, delta, ticket) end
   end
 end
 
--- What a worker keeps of its ticket: account, charge, concurrent requests, replica to avoid, digest
--- of its conversation or nil, tokens that it has reserved. The last three are one word, so that
--- scripts of versions that know no digest or no tokens read the ticket too, while gateways are
--- replaced one by one.
-local function pack_ticket(account, charge, concurrent, avoid, prefix, tokens)
-  return table.concat({account, charge, concurrent,
-    avoid .. '|' .. tokens .. '|' .. (prefix or '')}, ' ')
+-- Moves the account's counter, and its tickets that start at `from` or later with it.
+local function shift(account, delta, from)
+  if not redis.call('ZSCORE', counters_key, account) then return end
+  redis.call('ZINCRBY', counters_key, delta, account)
+  shift_tickets(account, delta, from)
 end
 
-local function unpack_ticket(packed)
-  local account, charge, concurrent, word = string.match(packed, '^(%S+) (%S+) (%S+) (%S+)$')
-  local avoid, tokens, prefix = string.match(word, '^(.+)|(%d+)|(%x*)$')
-  if not avoid then
-    avoid, prefix = string.match(word, '^(.+)|(%x+)$')
-  end
-  if prefix == '' then prefix = nil end
-  return account, tonumber(charge), tonumber(concurrent), avoid or word, prefix,
-    tonumber(tokens or 0)
-end
-
-local function worker_of(ticket) return string.match(ticket, '^%d+%-(%x+)%-') end
-
-local function ticket_of(ticket)
-  local packed = redis.call('HGET', worker_key(worker_of(ticket), 'tickets'), ticket)
-  if packed then return unpack_ticket(packed) end
-end
-
-local function enter_line(ticket, account, charge, tokens, start)
+-- `since_ms` is when its account began to wait, if nobody of it does yet.
+local function enter_line(ticket, account, charge, tokens, start, since_ms)
   redis.call('ZADD', account_key(account, 'tickets'), 0, ticket)
   redis.call('ZADD', line_key, start, ticket)
   redis.call('ZADD', entered_key, now_ms, ticket)
   redis.call('HINCRBY', state_key, 'owed', tokens)
-  redis.call('ZADD', served_key, 'NX', now_ms, account)
+  redis.call('ZADD', served_key, 'NX', since_ms, account)
   charge_from(account, math.max(start, tonumber(redis.call('ZSCORE', counters_key, account) or 0)),
     charge)
 end
 
--- Keeps a place for a caller who was told to come back; a later, shorter promise ends no earlier one.
-local function keep_place(account, start, ticket, keep_ms)
-  local kept_key = account_key(account, 'kept')
-  redis.call('ZADD', kept_key, start, ticket)
-  if redis.call('PTTL', kept_key) < keep_ms then redis.call('PEXPIRE', kept_key, keep_ms) end
+-- Puts a ticket behind its account's concurrency, in order of arrival: of equal scores the ids decide,
+-- which begin with the time. Who took a place stands before the others, as do those who came before
+-- it, with scores below the 1 that all others have; milliseconds have 13 digits.
+local function hold_back(ticket, account, place)
+  local tickets_key = account_key(account, 'tickets')
+  if not place then return redis.call('ZADD', tickets_key, 1, ticket) end
+  while true do
+    local first = redis.call('ZRANGEBYSCORE', tickets_key, 1, 1, 'LIMIT', 0, 1)[1]
+    if not first or first > place.ticket then break end
+    redis.call('ZADD', tickets_key, arrived_ms(first) / 1e13, first)
+  end
+  redis.call('ZADD', tickets_key, arrived_ms(place.ticket) / 1e13, ticket)
 end
 
--- Lets tickets that wait behind their own account's concurrency into the line: at a place that was
--- kept for the account, where there is one, before those who start with it since they came later.
+-- Where one that took a place starts: before those of its account who came later; if there are none,
+-- where the account stands, which is lifted to nobody; if virtual time has passed that, as the place
+-- says. Those who come later are moved behind it, and those of others who start with it since they
+-- came later stand behind it too.
+local function start_at_place(found)
+  local account, before = found.account, nil
+  for _, other in ipairs(redis.call('ZRANGEBYSCORE', account_key(account, 'tickets'), 0, 0)) do
+    local its = other > found.came_as and ticket_of(other)
+    -- What costs nothing goes first, since its slot's replica gave no answer.
+    if its and its.charge > 0 and its.came_as > found.came_as then
+      local start = tonumber(redis.call('ZSCORE', line_key, other))
+      before = math.min(before or start, start)
+    end
+  end
+  if before then shift_tickets(account, found.charge, before) end
+  local counter = redis.call('ZSCORE', counters_key, account)
+  local start = before or tonumber(counter) or math.min(found.kept_start, least_start())
+  return start - 0.001
+end
+
+-- Lets tickets that wait behind their own account's concurrency into the line.
 local function promote(account)
   local tickets_key = account_key(account, 'tickets')
   while true do
-    local ticket = redis.call('ZRANGEBYSCORE', tickets_key, 1, 1, 'LIMIT', 0, 1)[1]
+    local ticket = redis.call('ZRANGEBYSCORE', tickets_key, '(0', 1, 'LIMIT', 0, 1)[1]
     if not ticket then return end
-    local _, charge, concurrent, _, _, tokens = ticket_of(ticket)
+    local found = ticket_of(ticket)
     local running = tonumber(redis.call('HGET', running_key, account) or 0)
-    if running + in_line(account) >= concurrent then return end
-    local kept = redis.call('ZPOPMIN', account_key(account, 'kept'))[2]
-    local start = kept and tonumber(kept) - 0.001 or next_start(account)
-    enter_line(ticket, account, charge, tokens, start)
+    if running + in_line(account) >= found.concurrent then return end
+    local start, since_ms = nil, now_ms
+    if found.kept_start then
+      start = start_at_place(found)
+      -- An account that runs something was served meanwhile.
+      if running == 0 then since_ms = arrived_ms(found.came_as) end
+    else
+      start = next_start(account)
+    end
+    enter_line(ticket, account, found.charge, found.tokens, start, since_ms)
   end
 end
 
@@ -129,13 +147,28 @@ end
 
 -- Takes a waiting ticket out; its place is kept for `keep_ms` where that is above 0.
 local function withdraw(ticket, keep_ms)
-  local account, charge, _, _, _, tokens = ticket_of(ticket)
-  if not account then return end
+  local found = ticket_of(ticket)
+  if not found then return end
+  local account, charge = found.account, found.charge
   local start = tonumber(redis.call('ZSCORE', line_key, ticket))
-  forget_ticket(ticket, account, tokens)
+  forget_ticket(ticket, account, found.tokens)
   if start then shift(account, -charge, start) end
+  if found.kept_start then lower_floor(account, charge) end
   promote(account)
-  if keep_ms > 0 then keep_place(account, start or next_start(account), ticket, keep_ms) end
+  if keep_ms > 0 then
+    keep_place(account, found.came_as, start or found.kept_start or stand(account), keep_ms,
+      found.waiting_max)
+  end
+end
+
+-- Of an account's tickets in line the one that stands first.
+local function first_in_line(account)
+  local first, least
+  for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', account_key(account, 'tickets'), 0, 0)) do
+    local start = tonumber(redis.call('ZSCORE', line_key, ticket))
+    if not least or start < least then first, least = ticket, start end
+  end
+  return first, least
 end
 
 -- The next ticket to serve, its start and a replica for it; nil when nobody can be served.
@@ -143,21 +176,18 @@ local function next_in_line(granted)
   if granted % STARVED_EVERY == 0 then
     local oldest = redis.call('ZRANGE', served_key, 0, 0, 'WITHSCORES')
     if oldest[1] and now_ms - tonumber(oldest[2]) > STARVED_MS then
-      local ticket = redis.call('ZRANGEBYSCORE', account_key(oldest[1], 'tickets'), 0, 0,
-        'LIMIT', 0, 1)[1]
-      local _, _, _, avoid, prefix = ticket_of(ticket)
-      local replica = replica_with_room(avoid, prefix)
-      if replica then
-        return ticket, tonumber(redis.call('ZSCORE', line_key, ticket)), replica
-      end
+      local ticket, start = first_in_line(oldest[1])
+      local found = ticket_of(ticket)
+      local replica = replica_with_room(found.avoid, found.prefix)
+      if replica then return ticket, start, replica end
     end
   end
   local heads = redis.call('ZRANGE', line_key, 0, PASSED_OVER_MAX - 1, 'WITHSCORES')
   for i = 1, #heads, 2 do
-    local _, _, _, avoid, prefix = ticket_of(heads[i])
-    local replica = replica_with_room(avoid, prefix)
+    local found = ticket_of(heads[i])
+    local replica = replica_with_room(found.avoid, found.prefix)
     if replica then return heads[i], tonumber(heads[i + 1]), replica end
-    if avoid == '-' then return end
+    if found.avoid == '-' then return end
   end
 end
 
@@ -173,11 +203,12 @@ local function dispatch(caller)
     if not ticket then break end
     granted = granted + 1
     local worker = worker_of(ticket)
-    local account, charge, _, _, prefix, tokens = ticket_of(ticket)
-    redis.call('HINCRBYFLOAT', service_key, account, charge)
-    forget_ticket(ticket, account, tokens)
+    local found = ticket_of(ticket)
+    local account = found.account
+    redis.call('HINCRBYFLOAT', service_key, account, found.charge)
+    forget_ticket(ticket, account, found.tokens)
     if in_line(account) > 0 then redis.call('ZADD', served_key, now_ms, account) end
-    take_slot(worker, account, replica, prefix)
+    take_slot(worker, account, replica, found.prefix)
     if start > virtual_time() then redis.call('HSET', state_key, 'virtual', start) end
     redis.call('HSET', worker_key(worker, 'grants'), ticket, replica .. ' ' .. account)
     local list = own

@@ -1,6 +1,6 @@
 -- Workers.
 
--- Tickets that one heartbeat takes out for a dead worker: 20 ms of Redis's time.
+-- Tickets that one heartbeat takes out for a dead worker: 25 ms of Redis's time.
 local WITHDRAWN_MAX = 2000
 -- How long a worker may have been cut off: longer than the line lets anybody wait (300 s).
 local GRANTS_REMEMBERED_MS = 600000

@@ -430,7 +430,8 @@ class Visits:
 # Of so many, several enter by calls that run unheard.
 VISITS = 600
 # What a line that nobody uses keeps of its accounts and workers.
-KEPT_KINDS = {"state", "counters", "capacity", "room", "leases", "corrected", "account:kept"}
+KEPT_KINDS = {"state", "counters", "capacity", "room", "leases", "corrected"}
+KEPT_KINDS |= {"account:kept", "account:kept_ends", "account:floor"}
 
 
 async def kinds_of_keys(state: Any) -> set[str]:

@@ -160,7 +160,7 @@ async def test_tickets_and_calls_of_a_version_without_digests_are_served(
     arguments = ("000000000002", ticket, "y", "100.0", 9, 9, 100, "-", 1000, "new")
     assert await flow.run("enter_line", (KEYS,), arguments) == [0, ""]
     tickets = KEYS + ":worker:000000000002:tickets"
-    assert await state.hget(tickets, ticket) == "y 100.0 9 -|0|"
+    assert await state.hget(tickets, ticket) == "y 100.0 9 -|9|0|"
     await release(line, busy[0])
     assert await state.hget(KEYS + ":worker:000000000002:grants", ticket) == f"{busy[0]} y"
 
@@ -172,7 +172,9 @@ async def test_a_ticket_with_a_digest_is_read_by_a_version_without(
         await enter(line)
     ticket = await enter(line, TALK)
     packed = await state.hget(f"{KEYS}:worker:{1:012x}:tickets", ticket.id)
-    assert packed.split(" ") == ["x", "100.000000", "1000", f"-|0|{TALK}"], "four words, as before"
+    assert packed.split(" ") == ["x", "100.000000", "1000", f"-|1000|0|{TALK}"], (
+        "four words, as before"
+    )
 
 
 # In front of two engines ------------------------------------------------------------------------
