@@ -90,16 +90,18 @@ def test_the_slowest_hang_up_decides() -> None:
             "stream": stream,
             "ticket_s": slow_s if state == "queued" else None,
             "engine_s": None if state == "queued" else 0.01,
-            "slot_s": None if state == "queued" else slow_s,
+            "slot_s": None if state == "queued" else slow_s if state == "streaming" else 0.01,
+            "tokens_s": slow_s if state == "prefill" else 0.02,
         }
         for number, slow_s in enumerate((0.02, 1.5))
         for state in STATES
         for stream in (True, False)
-        if not (state == "prefill" and slow_s > 1)
+        if not (state == "prefill" and stream and slow_s > 1)
     ]
     verdicts = {row[0]: row[-1] for row in hang_up_table(runs).rows}
     assert verdicts["queued, stream"] == "missed"
-    assert verdicts["prefill, JSON"] == "met"
+    assert verdicts["prefill, stream"] == "met"
+    assert verdicts["prefill, JSON"] == "missed", "its tokens came late"
     assert verdicts["streaming, JSON"] == "missed"
 
 
