@@ -46,6 +46,7 @@ def pool(name: str) -> str:
     :running             hash: account -> requests that run
     :served              sorted set: account in line, scored by when it was last served (ms)
     :service             hash: account in line -> weighted tokens granted since it has been there
+    :stays               hash: account in line -> the ticket with which it came there
     :worker:W:slots      hash: replica -> slots that this worker holds
     :worker:W:accounts   hash: account -> requests that this worker runs
     :prefix:D            text: replica that served the conversation of this digest last; 600 s

@@ -1,6 +1,7 @@
 """How fairly the line has served, as a gauge."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from gateway.errors import FlowUnavailable
 from gateway.flow import redis_keys
@@ -11,6 +12,13 @@ from gateway.telemetry.line_metrics import FAIRNESS
 _PERIOD_S = 10.0
 
 
+class Service(NamedTuple):
+    """What an account has been granted in one stay in line, which a ticket names."""
+
+    stay: str
+    tokens: float
+
+
 def jain(shares: Sequence[float]) -> float:
     """Jain's index of what each got (Jain, Chiu and Hawe 1984): 1 when all got the same."""
     total = sum(shares)
@@ -19,12 +27,12 @@ def jain(shares: Sequence[float]) -> float:
     return total * total / (len(shares) * sum(share * share for share in shares))
 
 
-def served_between(before: Mapping[str, float], after: Mapping[str, float]) -> Sequence[float]:
-    """What accounts got that had somebody in line at both looks and, as far as seen, between."""
+def served_between(before: Mapping[str, Service], after: Mapping[str, Service]) -> Sequence[float]:
+    """What accounts got that had somebody in line at both looks and all the time between."""
     return [
-        after[account] - served
-        for account, served in before.items()
-        if account in after and after[account] >= served
+        later.tokens - earlier.tokens
+        for account, earlier in before.items()
+        if (later := after.get(account)) is not None and later.stay == earlier.stay
     ]
 
 
@@ -34,7 +42,7 @@ class FairnessGauge:
     def __init__(self, flow: FlowRedis, clock: Callable[[], float]) -> None:
         self._flow = flow
         self._clock = clock
-        self._last: dict[str, tuple[float, Mapping[str, float]]] = {}
+        self._last: dict[str, tuple[float, Mapping[str, Service]]] = {}
 
     async def look(self, pool: str) -> None:
         looked_at, before = self._last.get(pool, (0.0, {}))
@@ -44,6 +52,9 @@ class FairnessGauge:
             flat = await self._flow.run("read_service", (redis_keys.pool(pool),), ())
         except FlowUnavailable:
             return
-        after = {flat[i]: float(flat[i + 1]) for i in range(0, len(flat), 2)}
+        after = {
+            account: Service(stay, float(tokens))
+            for account, stay, tokens in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        }
         self._last[pool] = (self._clock(), after)
         FAIRNESS.labels(pool).set(jain(served_between(before, after)))

@@ -7,6 +7,7 @@ local room_key = pool .. ':room'
 local leases_key, state_key = pool .. ':leases', pool .. ':state'
 local line_key, counters_key = pool .. ':line', pool .. ':counters'
 local running_key, service_key = pool .. ':running', pool .. ':service'
+local stays_key = pool .. ':stays'
 local served_key, entered_key = pool .. ':served', pool .. ':entered'
 
 local function worker_key(worker, kind) return pool .. ':worker:' .. worker .. ':' .. kind end

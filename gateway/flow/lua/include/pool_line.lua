@@ -72,6 +72,7 @@ local function enter_line(ticket, account, charge, tokens, start, since_ms)
   redis.call('ZADD', entered_key, now_ms, ticket)
   redis.call('HINCRBY', state_key, 'owed', tokens)
   redis.call('ZADD', served_key, 'NX', since_ms, account)
+  redis.call('HSETNX', stays_key, account, ticket)
   charge_from(account, math.max(start, tonumber(redis.call('ZSCORE', counters_key, account) or 0)),
     charge)
 end
@@ -142,6 +143,7 @@ local function forget_ticket(ticket, account, tokens)
   if in_line(account) == 0 then
     redis.call('ZREM', served_key, account)
     redis.call('HDEL', service_key, account)
+    redis.call('HDEL', stays_key, account)
   end
 end
 

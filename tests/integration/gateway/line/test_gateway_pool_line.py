@@ -479,6 +479,24 @@ async def test_the_service_that_fairness_is_measured_by_is_corrected_too(
         await asyncio.sleep(0.01)
 
 
+async def test_an_account_that_comes_back_into_line_begins_another_stay(
+    workers: Workers, state: Any
+) -> None:
+    line = workers.new(replica("a", 1))
+    blocker = await granted(await line.enter(ask("blocker")))
+    first, second = [await line.enter(ask("x")) for _ in range(2)]
+    line.release(blocker, "blocker")
+    slot = await granted(first)
+    assert await state.hget(KEYS + ":stays", "x") == first.id, "the second still waits"
+    line.release(slot, "x")
+    slot = await granted(second)
+    assert not await state.exists(KEYS + ":stays", KEYS + ":service")
+    third = await line.enter(ask("x"))
+    assert await state.hget(KEYS + ":stays", "x") == third.id
+    line.release(slot, "x")
+    await granted(third)
+
+
 async def test_somebody_who_was_not_served_for_long_goes_first(
     workers: Workers, state: Any
 ) -> None:

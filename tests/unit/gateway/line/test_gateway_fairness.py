@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.line.fairness import jain, served_between
+from gateway.line.fairness import Service, jain, served_between
 
 
 def test_equal_shares_are_perfectly_fair_and_one_for_all_is_not() -> None:
@@ -10,6 +10,16 @@ def test_equal_shares_are_perfectly_fair_and_one_for_all_is_not() -> None:
 
 
 def test_only_accounts_that_were_there_throughout_count() -> None:
-    before = {"stayed": 10.0, "left": 5.0, "left and came back": 50.0}
-    after = {"stayed": 40.0, "left and came back": 2.0, "new": 7.0}
+    before = {
+        "stayed": Service("t1", 10.0),
+        "left": Service("t2", 5.0),
+        "left and came back": Service("t3", 50.0),
+        "came back and got more": Service("t4", 2.0),
+    }
+    after = {
+        "stayed": Service("t1", 40.0),
+        "left and came back": Service("t5", 2.0),
+        "came back and got more": Service("t6", 90.0),
+        "new": Service("t7", 7.0),
+    }
     assert served_between(before, after) == [30.0]
