@@ -16,6 +16,9 @@ log = structlog.get_logger(__name__)
 
 Loop = asyncio.Task[None]
 
+# Far longer than any loop takes to end: each call to Redis has a deadline of 250 ms.
+_CANCEL_AGAIN_S = 2.0
+
 
 def start_loop(name: str, work: Coroutine[Any, Any, None]) -> Loop:
     """Runs it until it is stopped."""
@@ -25,10 +28,17 @@ def start_loop(name: str, work: Coroutine[Any, Any, None]) -> Loop:
 
 
 async def stop_loop(loop: Loop) -> None:
-    """Cancels it and waits for its end."""
+    """Cancels it and waits for its end.
+
+    And again, should it go on: where a connection breaks at that moment, closing it fails, and that
+    failure takes the cancellation's place.
+    """
     loop.remove_done_callback(_end_the_worker)
-    loop.cancel()
-    await asyncio.gather(loop, return_exceptions=True)
+    while not loop.done():
+        loop.cancel()
+        await asyncio.wait((loop,), timeout=_CANCEL_AGAIN_S)
+    if not loop.cancelled():
+        loop.exception()  # else asyncio reports that nobody has looked
 
 
 def _end_the_worker(loop: Loop) -> None:

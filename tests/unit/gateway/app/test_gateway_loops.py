@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -45,5 +46,23 @@ async def test_one_that_is_stopped_does_not(told_to_stop: asyncio.Event) -> None
     await asyncio.sleep(0)
     await stop_loop(loop)
     await asyncio.sleep(0)
+    assert loop.cancelled()
+    assert not told_to_stop.is_set()
+
+
+async def test_one_whose_cancellation_is_lost_is_told_again(
+    told_to_stop: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where closing a broken connection fails, and the failure is waited out."""
+
+    async def lose_the_first() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr("gateway.app.loops._CANCEL_AGAIN_S", 0.01)
+    loop = start_loop("lines", lose_the_first())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(stop_loop(loop), 30)
     assert loop.cancelled()
     assert not told_to_stop.is_set()
