@@ -41,6 +41,9 @@ class GivenCapacity:
     async def watch(self) -> None:
         """Nothing moves it."""
 
+    def leave_out(self, replica_id: str) -> bool:
+        return False
+
 
 StartWorker = Callable[..., Admission]
 
