@@ -180,7 +180,7 @@ def test_an_answer_without_a_cap_has_the_published_one(
     moss: tuple[RunningFloodgate, Any], client: OpenAI
 ) -> None:
     """256 tokens, not the plan's default; one that is named holds."""
-    (replica,) = moss[0].replicas()
+    (replica,) = moss[0].replicas(NAME)
     assert replica.output_tokens_default == 256
     for named, length in (({}, 256), ({"max_tokens": 300}, 300)):
         answer = ask(client, user("Hello"), extra_body={"ignore_eos": True}, **named)
