@@ -12,6 +12,7 @@ import pytest
 from gateway.flow.redis_client import FlowRedis
 from tests.gateway_process import GatewayProcess
 from tests.plans_file import write_plans
+from tests.published_replicas import PublishedReplicas
 from tests.redis_server import RedisServer
 from tests.scripted_engine import MODEL, ScriptedEngine
 from waitlist.directory import Directory, open_directory
@@ -157,3 +158,10 @@ def _settings(
         "flow_deadline_s": _FLOW_DEADLINE_S,
         "ledger_deadline_s": _LEDGER_DEADLINE_S,
     }
+
+
+@pytest.fixture
+async def replicas(flow_server: RedisServer) -> AsyncIterator[PublishedReplicas]:
+    """None yet, as serving publishes them on the flow Redis."""
+    async with PublishedReplicas(flow_server.url, MODEL) as published:
+        yield published

@@ -85,23 +85,19 @@ async def answer(request: EngineRequest) -> web.StreamResponse:
     return response
 
 
-async def die_in_prefill(request: EngineRequest) -> web.StreamResponse:
-    response = await request.stream()
-    await response.write(DEATHS[path_of(request)])
-    if path_of(request) == RESPONSES:
-        request.cut()
-    return response
-
-
-async def die_in_prefill_bytewise(request: EngineRequest) -> web.StreamResponse:
-    """Its event comes in pieces."""
+async def die_in_prefill(request: EngineRequest, *, piece_bytes: int = 1024) -> web.StreamResponse:
     response = await request.stream()
     death = DEATHS[path_of(request)]
-    for at in range(0, len(death), 40):
-        await response.write(death[at : at + 40])
+    for at in range(0, len(death), piece_bytes):
+        await response.write(death[at : at + piece_bytes])
     if path_of(request) == RESPONSES:
         request.cut()
     return response
+
+
+async def die_in_prefill_bit_by_bit(request: EngineRequest) -> web.StreamResponse:
+    """Its event comes in pieces."""
+    return await die_in_prefill(request, piece_bytes=40)
 
 
 @pytest.fixture
@@ -110,12 +106,6 @@ async def other() -> AsyncIterator[ScriptedEngine]:
     async with ScriptedEngine() as running:
         running.script = answer
         yield running
-
-
-@pytest.fixture
-async def replicas(flow_server: RedisServer) -> AsyncIterator[PublishedReplicas]:
-    async with PublishedReplicas(flow_server.url, MODEL) as published:
-        yield published
 
 
 @pytest.fixture
@@ -130,7 +120,7 @@ def stream(path: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("path", BODIES)
-@pytest.mark.parametrize("die", [die_in_prefill, die_in_prefill_bytewise])
+@pytest.mark.parametrize("die", [die_in_prefill, die_in_prefill_bit_by_bit])
 async def test_an_engine_that_dies_before_its_first_token_costs_nobody_anything(
     start_gateway: Start,
     api_key: str,

@@ -1,7 +1,7 @@
 """A caller hangs up within its answer: it is charged with the prompt and what was passed on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,6 @@ EVENTS = {
         b'event: content_block_delta\ndata: {"delta":{"text":"hi"}}\n\n',
     ),
 }
-
-
-@pytest.fixture
-async def replicas(flow_server: RedisServer) -> AsyncIterator[PublishedReplicas]:
-    async with PublishedReplicas(flow_server.url, MODEL) as published:
-        yield published
 
 
 def body_of(endpoint: str) -> dict[str, Any]:

@@ -92,12 +92,6 @@ async def other() -> AsyncIterator[ScriptedEngine]:
 
 
 @pytest.fixture
-async def replicas(flow_server: RedisServer) -> AsyncIterator[PublishedReplicas]:
-    async with PublishedReplicas(flow_server.url, MODEL) as published:
-        yield published
-
-
-@pytest.fixture
 def pair(replicas: PublishedReplicas, engine: ScriptedEngine, other: ScriptedEngine) -> None:
     """One that a test lets fail, which is chosen first, and the other."""
     replicas.add("falls", engine.url, slots=8)
