@@ -97,11 +97,6 @@ def descendants() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
-def descendant(pid: int | None) -> psutil.Process | None:
-    """The one among them with this number."""
-    return next((each for each in descendants() if each.pid == pid), None)
-
-
 def kill_family(pid: int) -> None:
     """Kill a process and all that it started, at once."""
     with contextlib.suppress(psutil.Error):

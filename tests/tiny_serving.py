@@ -28,6 +28,7 @@ from serving.engine.replica_address import ReplicaAddress
 from serving.engine.replica_gate import DRAIN_PATH
 from serving.engine.serving_replica import ServingReplica
 from serving.engine.slot_rule import SlotRange, SlotRule
+from serving.engine.start_deadline import StartDeadline
 from serving.flow.publisher import Publisher
 from serving.flow.record import ReplicaFacts
 from serving.flow.record_store import RecordStore
@@ -231,13 +232,14 @@ class _Replica:
     async def __init__(self, settings: Any, _accelerator: str) -> None:  # type: ignore[misc]
         self._settings = settings
         self._publisher: Publisher | None = None
+        self._deadline = StartDeadline(settings.served_name, settings.start_s_max)
         if settings.model.endswith("broken"):
             raise ValueError("the tensors do not fit")
         if settings.model.endswith("stuck"):
             self._hang_in_second_start(Path(settings.model, "starts"))
 
     def _hang_in_second_start(self, starts: Path) -> None:
-        """In the loop, as vLLM waits for its engine's processes. The file lists who started."""
+        """In the event loop. The file lists who started."""
         with starts.open("a") as file:
             file.write(f"{os.getpid()}\n")
         while len(starts.read_text().splitlines()) == 2:
@@ -272,6 +274,7 @@ class _Replica:
 
         self._publisher, requests = self._published(answer)
         self._publisher.start()
+        self._deadline.met()
         return requests
 
     def _published(self, app: Any) -> tuple[Any, Any]:

@@ -31,25 +31,16 @@ def replica_process(settings: ServingSettings, port: int) -> psutil.Process | No
     return next(found, None)
 
 
-def is_listening(settings: ServingSettings, process: psutil.Process) -> bool:
-    """Whether it has a replica's port open."""
-    return any(_addresses(settings, process))
-
-
 def _listening(settings: ServingSettings) -> Iterator[tuple[psutil.Process, Address]]:
     for process in processes.descendants():
-        for address in _addresses(settings, process):
-            yield process, address
-
-
-def _addresses(settings: ServingSettings, process: psutil.Process) -> list[Address]:
-    """None of a process that is gone."""
-    try:
-        connections = process.net_connections("tcp")
-    except psutil.Error:
-        return []
-    local = [each.laddr or ("", 0) for each in connections if each.status == psutil.CONN_LISTEN]
-    return [(ip, port) for ip, port in local if port in settings.replica_ports]
+        try:
+            connections = process.net_connections("tcp")
+        except psutil.Error:
+            continue
+        for connection in connections:
+            ip, port = connection.laddr or ("", 0)
+            if connection.status == psutil.CONN_LISTEN and port in settings.replica_ports:
+                yield process, (ip, port)
 
 
 def replica_state(settings: ServingSettings, address: Address) -> dict[str, Any] | None:

@@ -16,7 +16,6 @@ from serving.cluster.application import application, application_name
 from serving.cluster.replica_calls import replica_addresses, replica_state
 from serving.cluster.silent_replicas import SilentReplicas
 from serving.cluster.start_watch import StartWatch
-from serving.cluster.stuck_starts import StuckStarts
 from serving.errors import HostFailed, ServingError, SettingsConflict
 from serving.flow.model_store import note_models
 from serving.hardware.accelerator import choose_accelerator, gpu_count, vllm_is_cpu_build
@@ -45,7 +44,6 @@ class ReplicaFleet:
         self._settings = settings
         self._phases = phases
         self._starts = StartWatch(folder)
-        self._stuck = StuckStarts()
         self._kept: dict[str, ServingSettings] = {}
         # Of those that start anew with other terms: what has been running until now.
         self._before: dict[str, ServingSettings] = {}
@@ -174,11 +172,7 @@ class ReplicaFleet:
     def _end_starts(
         self, applications: Applications
     ) -> list[tuple[ServingSettings, ServingError | None]]:
-        """Those that came up, and those that failed, which are told and taken back.
-
-        Replicas that hang as they start are ended on the way.
-        """
-        self._stuck.end(self._kept, applications)
+        """Those that came up, and those that failed, which are told and taken back."""
         ended = list(self._starts.look(applications))
         for settings, error in ended:
             if error is not None:

@@ -19,6 +19,7 @@ from serving.engine.replica_address import ReplicaAddress
 from serving.engine.replica_gate import ReplicaGate
 from serving.engine.serving_replica import ServingReplica
 from serving.engine.slot_rule import SlotRule
+from serving.engine.start_deadline import StartDeadline
 from serving.engine.starting_replica import StartingReplica
 from serving.flow.publisher import Publisher
 from serving.flow.record_store import RecordStore
@@ -38,6 +39,7 @@ class Replica:
 
         # First: Ray calls `__del__` also when the rest of this has failed.
         self._ends = AsyncExitStack()
+        self._deadline = StartDeadline(settings.served_name, settings.start_s_max)
         settings = with_engine_folder(settings)
         # Before vLLM binds its threads.
         cores = usable_cores()
@@ -77,6 +79,7 @@ class Replica:
             close_at_once=ray_internals.close_at_once,
         )
         self._publisher.turn_to(serving.record)
+        self._deadline.met()
         secret = settings.engine_secret.get_secret_value()
         return ReplicaGate(requests, secret=secret, control=serving)
 

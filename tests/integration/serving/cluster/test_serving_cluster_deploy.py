@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.free_ports import free_port
@@ -22,6 +23,8 @@ BUILD = f"{build.__module__}:{build.__name__}"
 PORTS = 10
 # Ray gives five seconds to any replica that is to go.
 ANSWER_S = 15
+# Ten times what a start takes that ends.
+START_S_MAX = 20
 
 
 @pytest.fixture
@@ -85,3 +88,24 @@ async def test_a_changed_config_is_deployed_and_no_stream_is_cut(
     assert (await text).rstrip("0\r\n").endswith("whole")
     (after,) = await until_slots(port_min, 5)
     assert after.pid != before.pid
+
+
+@pytest.mark.long
+async def test_a_replica_that_hangs_as_it_starts_is_ended_without_anybody_who_watches(
+    cluster: RayCluster, port_min: int, tmp_path: Path
+) -> None:
+    """The first one serves and is killed, the second one hangs, the third one serves again."""
+    model = tmp_path / "stuck"
+    model.mkdir()
+    cluster.change(model=model, start_s_max=START_S_MAX)
+    await asyncio.to_thread(cluster.start, "127.0.0.11")
+    await asyncio.to_thread(cluster.deploy, build=BUILD)
+    (first,) = await until_slots(port_min, 4)
+    psutil.Process(first.pid).kill()
+    starts = model / "starts"
+    while len(starts.read_text().splitlines()) < 3:
+        await asyncio.sleep(0.1)
+    (third,) = await until_slots(port_min, 4)
+    _, stuck, _ = map(int, starts.read_text().splitlines())
+    assert third.pid not in (first.pid, stuck)
+    assert not psutil.pid_exists(stuck)

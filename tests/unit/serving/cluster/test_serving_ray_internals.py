@@ -1,4 +1,4 @@
-"""Fails when an upgrade of Ray moves what serving takes from inside it.
+"""Fails when an upgrade of Ray moves what `serving.engine.ray_internals` takes from inside it.
 
 It reads Ray's source instead of importing it: that would import vLLM, which takes 6 s.
 """
@@ -39,8 +39,6 @@ def _defined(path: Path) -> set[str]:
         (SERVER, "LLMServer.__serve_build_asgi_app__"),
         (SERVER, "LLMServer.check_health"),
         ("serve/llm/__init__.py", "LLMConfig"),
-        ("serve/context.py", "_get_global_client"),
-        ("serve/_private/client.py", "ServeControllerClient.get_serve_details"),
     ],
 )
 def test_defined(ray_folder: Path, file: str, name: str) -> None:

@@ -1,0 +1,54 @@
+"""How long a replica may take to start, in processes of their own."""
+
+import signal
+import subprocess
+import sys
+
+import psutil
+
+# Blocks as native code or a wait in the event loop does; says first whom it has started.
+PROGRAM = """
+import subprocess, sys, time
+from serving.engine.start_deadline import StartDeadline
+
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+deadline = StartDeadline("moss", {seconds})
+print(child.pid, flush=True)
+if {is_met}:
+    deadline.met()
+    sys.stdin.read()
+    child.kill()
+else:
+    time.sleep(600)
+"""
+
+
+def started(*, seconds: float, is_met: bool) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(seconds=seconds, is_met=is_met)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_start_that_takes_longer_ends_with_all_that_it_started() -> None:
+    with started(seconds=0.2, is_met=False) as process:
+        told, logged = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert "moss: this replica was not ready within 0.2 s (FLOODGATE_START_S_MAX)" in logged
+    child = int(told)
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        pass
+
+
+def test_one_that_has_started_lives_on() -> None:
+    with started(seconds=1, is_met=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            process.wait(1.5)
+        except subprocess.TimeoutExpired:
+            process.communicate("", timeout=60)
+    assert process.returncode == 0
