@@ -14,21 +14,23 @@
         ├── MethodNotAllowed       405
         ├── RequestTimeout         408
         ├── BodyTooLarge           413
+        ├── HeadersTooLarge        431
         ├── RateLimited            429  the caller's quota: requests a minute
         │   ├── TokensLimited           tokens a minute
         │   ├── BudgetExhausted         tokens a day
-        │   └── AccountQueueFull        as many of the account's requests wait as may
+        │   └── AccountQueueFull        as many of the account's requests wait as may *
         ├── EngineRefused               the engine's own refusal, once the status is out
         ├── EngineFailed           502  the engine answered with an error of its own
         ├── Unavailable            503  our capacity: engine, ledger or slots
         │   ├── EngineBusy              the engine has too much to do
-        │   ├── QueueFull               the line is as long as may be
-        │   ├── QueueTimeout            waited as long as may be
-        │   ├── NoReplica               waited as long as may be, and nothing ran
-        │   └── Draining                this worker stops; another one goes on
+        │   ├── QueueFull               the line is as long as may be *
+        │   ├── QueueTimeout            waited as long as may be *
+        │   ├── NoReplica               waited as long as may be, and nothing ran *
+        │   └── Draining                this worker stops; another one goes on *
         └── StreamLifeExceeded     504
 
-429 always means "your quota", 503 always means "our capacity".
+429 always means "your quota", 503 always means "our capacity". Those with a star tell of the line
+and stand in `queue_errors`.
 """
 
 from collections.abc import Mapping
@@ -145,19 +147,6 @@ class BudgetExhausted(RateLimited):
     code = "budget_exhausted"
 
 
-class AccountQueueFull(RateLimited):
-    """No place is kept: the account's own line is what is full."""
-
-    code = "account_queue_full"
-
-    def __init__(self, waiting_requests: int, retry_after_s: int) -> None:
-        super().__init__(
-            f"{waiting_requests} requests of this account wait already, as many as its plan lets "
-            f"wait. Try again in {retry_after_s} s.",
-            headers=retry_headers(retry_after_s),
-        )
-
-
 class EngineRefused(ApiError):
     """The engine refused a request: a prompt that is too long, an image that cannot be read."""
 
@@ -193,49 +182,6 @@ class EngineBusy(Unavailable):
         )
 
 
-class QueueFull(Unavailable):
-    code = "queue_full"
-
-    def __init__(self, retry_after_s: int, *, place_is_kept: bool) -> None:
-        super().__init__(
-            f"The line is full. {_come_back(retry_after_s, place_is_kept)}",
-            headers=retry_headers(retry_after_s),
-        )
-
-
-class QueueTimeout(Unavailable):
-    code = "queue_timeout"
-
-    def __init__(self, waited_s: float, retry_after_s: int, *, place_is_kept: bool) -> None:
-        super().__init__(
-            f"Nothing became free within {waited_s:.0f} s. "
-            f"{_come_back(retry_after_s, place_is_kept)}",
-            headers=retry_headers(retry_after_s),
-        )
-
-
-class NoReplica(Unavailable):
-    """A wait ended while nothing ran. `why` is a sentence."""
-
-    def __init__(self, why: str, retry_after_s: int, *, place_is_kept: bool) -> None:
-        super().__init__(
-            f"{why} {_come_back(retry_after_s, place_is_kept)}",
-            headers=retry_headers(retry_after_s),
-        )
-
-
-class Draining(Unavailable):
-    code = "draining"
-
-    def __init__(self, *, was_running: bool = False, place_is_kept: bool = False) -> None:
-        """`was_running`: the answer outlived the time that a stopping worker has for it."""
-        what = " before this answer's end." if was_running else "."
-        super().__init__(
-            f"This gateway is being restarted{what} {_come_back(1, place_is_kept)}",
-            headers=retry_headers(1),
-        )
-
-
 class StreamLifeExceeded(ApiError):
     status_code = 504
     type = "server_error"
@@ -249,11 +195,6 @@ RETRY_AFTER_S_MAX = 120
 def retry_headers(retry_after_s: int) -> Mapping[str, str]:
     """The headers that tell an SDK to come back, and when."""
     return {"retry-after": str(retry_after_s), "x-should-retry": "true"}
-
-
-def _come_back(retry_after_s: int, place_is_kept: bool) -> str:
-    kept = ": your place is kept until then" if place_is_kept else ""
-    return f"Try again in {retry_after_s} s{kept}."
 
 
 def _engine_words(body: bytes) -> tuple[str, str | None]:

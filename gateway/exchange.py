@@ -15,7 +15,6 @@ from gateway.engines.pools import Pool
 from gateway.engines.successor import FAILED_S_MAX, GONE_S_MAX, another_may_come
 from gateway.errors import (
     ApiError,
-    Draining,
     EngineAbsent,
     EngineBroken,
     EngineBusy,
@@ -30,6 +29,7 @@ from gateway.gate import Gate
 from gateway.limits.reservation import Reservation
 from gateway.line.slot import Slot
 from gateway.line.ticket import Passage, SlotAsk
+from gateway.queue_errors import Draining
 from gateway.telemetry.line_metrics import GRANT_TO_FIRST_BYTE
 from gateway.telemetry.metrics import ENGINE_FAULTS, labelled
 

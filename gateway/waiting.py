@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from gateway.answer.relay import Relay
 from gateway.engines.pools import Pool
-from gateway.errors import ApiError, Draining
+from gateway.errors import ApiError
 from gateway.line.admission import Admission
 from gateway.line.slot import Slot
 from gateway.line.ticket import Granted, Passage, Place, SlotAsk, Ticket
+from gateway.queue_errors import Draining
 from gateway.telemetry.line_metrics import (
     ADMITTED,
     ESTIMATE_KEPT,

@@ -79,6 +79,11 @@ class Workers:
             await self.beat(*beating)
             await asyncio.sleep(0.02)
 
+    async def until_slot(self, ticket: Ticket, *beating: PoolLine) -> None:
+        while not has_slot(ticket):
+            await self.beat(*beating)
+            await asyncio.sleep(0.02)
+
     async def close(self) -> None:
         for task in self.tasks:
             task.cancel()
@@ -112,3 +117,28 @@ async def granted(ticket: Ticket) -> str:
 
 def has_slot(ticket: Ticket) -> bool:
     return ticket.granted is not None
+
+
+async def has_waiting(state: Any, count: int) -> bool:
+    return int(await state.hget(KEYS + ":state", "waiting") or 0) == count
+
+
+async def serve(line: PoolLine, tickets: list[tuple[str, Ticket]], count: int) -> list[str]:
+    """Serves one at a time; the accounts in the order in which they got the one slot."""
+    order: list[str] = []
+    waiting = dict(enumerate(tickets))
+    while len(order) < count:
+        for number, (account, ticket) in list(waiting.items()):
+            if ticket.granted is not None:
+                line.release(await granted(ticket), account)
+                order.append(account)
+                del waiting[number]
+        await asyncio.sleep(0)
+    return order
+
+
+def serve_one_a_second(line: PoolLine) -> None:
+    """What the line drains at, by two looks at it."""
+    for at in (0, 10):
+        line.lease.drain.look(at, granted=at, waiting=1)
+    line.lease.waiting_everywhere = len(line.tickets.waiting)

@@ -9,11 +9,11 @@ well-formed error under status 200 would be taken for success.
 import asyncio
 from typing import NoReturn
 
-import structlog
 from starlette.types import Send
 
 from gateway.answer.answer_meter import AnswerMeter
 from gateway.answer.answer_times import AnswerTimes
+from gateway.answer.engine_refusals import TOLD_CHARS_MAX, engine_failed, refusal
 from gateway.answer.fault_events import FaultEvents
 from gateway.answer.place_comment import place_comment
 from gateway.answer.usage import Usage
@@ -21,24 +21,12 @@ from gateway.connection.responses import send_whole
 from gateway.endpoints import Endpoint
 from gateway.engines.upstream import EngineAnswer
 from gateway.error_shapes import error_event
-from gateway.errors import (
-    ApiError,
-    EngineBroken,
-    EngineBusy,
-    EngineFailed,
-    EngineRefused,
-)
+from gateway.errors import ApiError, EngineBroken
 from gateway.line.ticket import Place
 from gateway.request.request_body import ClientWatch
-from gateway.telemetry.metrics import ENGINE_FAULTS
-
-log = structlog.get_logger(__name__)
 
 # Answers up to this size are read whole and sent in one piece; a chat answer has 1 to 20 KB.
 _WHOLE_BYTES_MAX = 256 * 1024
-# The secret between gateway and engine, or the upstream's key, is wrong: nothing of the caller's.
-_NOT_LET_IN = (401, 403)
-_TOLD_CHARS_MAX = 500
 _EVENT_STREAM = "text/event-stream"
 _JSON = "application/json"
 _PREFILL_COMMENT = b": prefill\n\n"
@@ -140,13 +128,8 @@ class Relay:
             EngineRefused: it refused the request.
             EngineBroken: the answer broke off, or the engine told of a fault within it.
         """
-        if answer.status >= 500 or answer.status in _NOT_LET_IN:
-            raise _engine_failed(answer.status, await answer.whole())
-        if answer.status == 429:
-            raise EngineBusy
         if answer.status != 200:
-            limits = {name.decode(): value.decode() for name, value in self._headers}
-            raise EngineRefused(answer.status, await answer.whole(), limits)
+            raise await refusal(answer, self._headers)
         length = answer.content_length
         if not self._started and length is not None and length <= _WHOLE_BYTES_MAX:
             await self._whole(answer)
@@ -202,8 +185,8 @@ class Relay:
         if before:
             await self._pass(answer, before)
         if not self._has_passed:
-            raise _engine_failed(answer.status, told.encode())
-        raise EngineBroken(f"the engine told of a fault: {told[:_TOLD_CHARS_MAX]}")
+            raise engine_failed(answer.status, told.encode())
+        raise EngineBroken(f"the engine told of a fault: {told[:TOLD_CHARS_MAX]}")
 
     async def _begin(self, answer: EngineAnswer) -> None:
         """Not before the engine's first byte: until then another replica may answer instead."""
@@ -242,10 +225,3 @@ class Relay:
         self._watch.disarm()
         event = error_event(error, self._endpoint.shape, self._request_id)
         await self._send({"type": "http.response.body", "body": event})
-
-
-def _engine_failed(status: int, told: bytes) -> EngineFailed:
-    """Counts and logs what the engine said, which is not for the caller."""
-    ENGINE_FAULTS.labels("status").inc()
-    log.error("engine_fault", status=status, body=told[:_TOLD_CHARS_MAX])
-    return EngineFailed("The engine failed to answer this request.")

@@ -18,7 +18,8 @@ from gateway.connection.answer_head import HEAD_EXTENSION, Headers
 from gateway.connection.client_address import Network, client_address
 from gateway.connection.responses import send_error
 from gateway.endpoints import ENDPOINTS, shape_of
-from gateway.errors import ApiError, BodyTooLarge, ClientGone, Draining, EngineBroken
+from gateway.errors import ApiError, BodyTooLarge, ClientGone, EngineBroken
+from gateway.queue_errors import Draining
 from gateway.telemetry.metrics import DISCONNECTS, DURATION, REQUESTS, REQUESTS_ACTIVE, labelled
 
 log = structlog.get_logger("gateway.access")

@@ -6,26 +6,27 @@ too long.
 """
 
 import asyncio
-import itertools
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 
 import structlog
 
 from gateway.engines.capacity import Capacity
 from gateway.engines.pools import Pool
 from gateway.engines.replica_record import Replica
-from gateway.errors import Draining, FlowUnavailable
+from gateway.errors import FlowUnavailable
 from gateway.flow import redis_keys
 from gateway.flow.redis_channel import FlowChannel
 from gateway.flow.redis_client import FlowRedis
 from gateway.line.engine_looks import EngineLooks
 from gateway.line.fairness import FairnessGauge
 from gateway.line.line_terms import AccountView, LineBounds
+from gateway.line.place_notices import PlaceNotices
 from gateway.line.pool_line import PoolLine
 from gateway.line.pool_models import PoolModels
 from gateway.line.slot import LineLoad, Slot
-from gateway.line.ticket import Granted, Passage, Place, SlotAsk, Ticket
+from gateway.line.ticket import Granted, Passage, SlotAsk, Ticket
+from gateway.queue_errors import Draining
 from gateway.telemetry.line_metrics import (
     QUEUE_BYTES,
     QUEUE_LENGTH,
@@ -36,8 +37,6 @@ from gateway.telemetry.line_metrics import (
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = 1.0
-# Places asked for in one call: 500 take Redis about a millisecond. The calls travel together.
-_PLACES_A_CALL = 500
 # Lines served side by side: a lap must stay within a lease (5 s) as long as calls meet their
 # deadline (250 ms), and with three calls a line 25 lines then take 3 s. Their heartbeats travel
 # together: eight that each take out 2,000 tickets of a dead worker (20 ms) meet it, too.
@@ -62,6 +61,7 @@ class Admission:
         self._engines = EngineLooks()
         self._fairness = FairnessGauge(flow, clock)
         self._models = PoolModels()
+        self._places = PlaceNotices(clock)
         self._draining = False
         self._turns = asyncio.Semaphore(_POOLS_AT_ONCE)
 
@@ -157,10 +157,10 @@ class Admission:
         line.lease.replicas = self._engines.with_room(pool.running, line.lease.slots_used)
         try:
             await line.lease.renew()
-            await self._tell_places(line)
+            await self._places.tell(line)
         except FlowUnavailable as error:
             log.warning("lease_not_renewed", pool=pool.name, error=str(error))
-            self._tell(self._due(line), itertools.repeat(Place(None, None)))
+            self._places.tell_unknown(line)
         line.end_long_waits(pool.state)
         self._engines.look_for_idle_slots(pool, line.lease.slots_used)
         await self._fairness.look(pool.name)
@@ -204,31 +204,6 @@ class Admission:
         return [
             (view.told_name(line.pool), await line.account_view(account_id)) for line in self.lines
         ]
-
-    async def _tell_places(self, line: PoolLine) -> None:
-        due = self._due(line)
-        starts = range(0, len(due), _PLACES_A_CALL)
-        groups = [due[start : start + _PLACES_A_CALL] for start in starts]
-        await asyncio.gather(*(self._tell_their_places(line, group) for group in groups))
-
-    async def _tell_their_places(self, line: PoolLine, tickets: Sequence[Ticket]) -> None:
-        positions = await line.positions(tickets)
-        # Below 0: granted meanwhile, or not registered yet.
-        told = [(t, p) for t, p in zip(tickets, positions, strict=True) if p >= 0]
-        places = [Place(p + 1, line.lease.drain.estimate(p)) for _, p in told]
-        self._tell([ticket for ticket, _ in told], places)
-
-    def _due(self, line: PoolLine) -> list[Ticket]:
-        """Those who want to hear of their place by now."""
-        now = self._clock()
-        return [t for t in line.tickets.waiting.values() if t.notice_at <= now]
-
-    def _tell(self, tickets: Sequence[Ticket], places: Iterable[Place]) -> None:
-        for ticket, place in zip(tickets, places, strict=False):
-            if ticket.foretold is None and place.eta is not None:
-                ticket.foretold = (place.eta, self._clock())
-            ticket.notice_at = float("inf")
-            ticket.tell(place)
 
     def _pools(self) -> list[Pool]:
         """Those in view, and those that went out of it while somebody waits."""

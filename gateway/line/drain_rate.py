@@ -11,11 +11,15 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from gateway.errors import RETRY_AFTER_S_MAX
+
 # A minute smooths over answers of some ten seconds, and still follows a replica that comes or goes.
 _WINDOW_S = 60.0
 # Below these nothing is known: an estimate from two grants is a guess.
 _OBSERVED_S_MIN = 3.0
 _GRANTS_MIN = 5
+# What a caller is told when nobody knows yet how fast the line drains.
+_WAIT_UNKNOWN_S = 10.0
 # 90th percentile of the standard normal distribution.
 _Z90 = 1.2816
 
@@ -73,6 +77,15 @@ class DrainRate:
         seen = self._looks[-1].granted - self._looks[0].granted
         variance = grants * spread * (1 + grants / seen)
         return Estimate(middle_s, middle_s + _Z90 * math.sqrt(variance) / rate)
+
+    def wait_s(self, place: int) -> float:
+        """The same as one number, for whoever must be told one in any case."""
+        estimate = self.estimate(place)
+        return _WAIT_UNKNOWN_S if estimate is None else estimate.p50_s
+
+    def retry_after_s(self, place: int) -> int:
+        """The same within what SDKs honour."""
+        return max(1, math.ceil(min(RETRY_AFTER_S_MAX, self.wait_s(place))))
 
     def _spread(self, rate: float) -> float:
         """Variance over mean of the grants between looks."""

@@ -7,7 +7,6 @@ made them; a grant that gets lost is told again by the next heartbeat until it i
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ import orjson
 import structlog
 
 from gateway.engines.replica_record import Replica
-from gateway.errors import RETRY_AFTER_S_MAX, AccountQueueFull, FlowUnavailable, QueueFull
+from gateway.errors import FlowUnavailable
 from gateway.flow import redis_keys
 from gateway.flow.redis_client import FlowRedis
 from gateway.line.drain_rate import DrainRate
@@ -27,6 +26,7 @@ from gateway.line.local_service import LocalService
 from gateway.line.reentry import Reentry
 from gateway.line.ticket import EntryMode, Ticket
 from gateway.line.ticket_book import TicketBook
+from gateway.queue_errors import AccountQueueFull, QueueFull
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +34,6 @@ log = structlog.get_logger(__name__)
 LEASE_MS = 5_000
 # The places of a dead worker's callers: their connections broke, and they come back soon.
 _KEPT_AFTER_DEATH_MS = 30_000
-# What a caller is told when nobody knows yet how fast the line drains.
-_WAIT_UNKNOWN_S = 10.0
 # How the scripts are told that a ticket avoids no replica.
 _NOBODY = "-"
 
@@ -145,19 +143,14 @@ class LineLease:
     @property
     def wait_s(self) -> float:
         """When somebody who came now would be served."""
-        return self._wait_s(self.waiting_everywhere)
+        return self.drain.wait_s(self.waiting_everywhere)
 
     def retry_after_s(self, place: int | None = None) -> int:
         """When whoever has `place` others in front will be served, within what SDKs honour.
 
         Of somebody who came now where no place is named.
         """
-        wait_s = self.wait_s if place is None else self._wait_s(place)
-        return max(1, math.ceil(min(RETRY_AFTER_S_MAX, wait_s)))
-
-    def _wait_s(self, place: int) -> float:
-        estimate = self.drain.estimate(place)
-        return _WAIT_UNKNOWN_S if estimate is None else estimate.p50_s
+        return self.drain.retry_after_s(self.waiting_everywhere if place is None else place)
 
     # Heartbeats -------------------------------------------------------------------------------
 

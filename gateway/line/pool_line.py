@@ -10,19 +10,13 @@ from collections.abc import Callable, Sequence
 
 from gateway.engines.comeback import CapacityGap
 from gateway.engines.pools import Pool, PoolState
-from gateway.errors import (
-    AccountQueueFull,
-    ApiError,
-    FlowUnavailable,
-    NoReplica,
-    QueueFull,
-    QueueTimeout,
-)
+from gateway.errors import ApiError, FlowUnavailable
 from gateway.flow import redis_keys
 from gateway.flow.redis_client import FlowRedis
 from gateway.line.line_lease import LineLease
 from gateway.line.line_terms import AccountView, LineBounds, kept_ms
 from gateway.line.ticket import Passage, Place, SlotAsk, Ticket
+from gateway.queue_errors import AccountQueueFull, NoReplica, QueueFull, QueueTimeout
 from gateway.telemetry.metrics import FLOW_FALLBACKS
 
 # What a caller is told whose wait ended while nothing ran.

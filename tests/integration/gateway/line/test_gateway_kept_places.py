@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import QueueFull
-from gateway.line.line_lease import LineLease
+from gateway.line.drain_rate import DrainRate
 from gateway.line.line_terms import LineBounds
 from gateway.line.pool_line import PoolLine
 from gateway.line.ticket import Ticket
+from gateway.queue_errors import QueueFull
 from tests.line_workers import KEYS, Workers, ask, granted, has_slot, is_empty, replica
 
 pytestmark = pytest.mark.integration
@@ -222,7 +222,7 @@ async def test_a_request_that_is_served_at_once_uses_a_kept_place_up(
 
 @pytest.fixture
 def told_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LineLease, "wait_s", 10.0)
+    monkeypatch.setattr(DrainRate, "wait_s", lambda _drain, _place: 10.0)
 
 
 async def refused(line: PoolLine, waiting: int) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import AccountQueueFull, Draining, QueueFull
 from gateway.line.line_terms import LineBounds
 from gateway.line.pool_line import PoolLine
 from gateway.line.ticket import Granted, Passage, SlotAsk, Ticket
+from gateway.queue_errors import AccountQueueFull, Draining, QueueFull
 from tests.line_workers import KEYS, Workers, ask, granted, has_slot, is_empty, replica, used
 from tests.redis_server import RedisServer
 from tests.tcp_proxy import TcpProxy

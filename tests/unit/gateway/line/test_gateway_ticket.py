@@ -4,8 +4,8 @@ import gc
 
 import pytest
 
-from gateway.errors import Draining, QueueFull
 from gateway.line.ticket import EntryMode, Granted, Passage, Place, SlotAsk, Ticket
+from gateway.queue_errors import Draining, QueueFull
 
 
 def ticket(passage: Passage | None = None) -> Ticket:
