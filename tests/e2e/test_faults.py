@@ -179,7 +179,8 @@ async def test_an_engine_that_is_killed_during_the_prefill_of_a_stream(
     await until_told(pair, running=1)
     ended = Ended.of(await stream.text)
     assert (ended.is_whole, ended.error_code) == (True, "")
-    assert (await faults_told(pair) - faults)["status"] == 1
+    # Its own, and that of the next request where the death is not known when it comes.
+    assert (await faults_told(pair) - faults)["status"] in (1, 2)
     await account.until_charged(used + ended.total_tokens)
     await fault.over(0)
 
