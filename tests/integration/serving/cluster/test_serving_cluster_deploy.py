@@ -13,7 +13,8 @@ import pytest
 from tests.free_ports import free_port
 from tests.ray_cluster import RayCluster
 from tests.redis_server import RedisServer
-from tests.tiny_serving import TinyReplica, build, stream, tiny_replicas
+from tests.tiny_replica import build
+from tests.tiny_serving import TinyReplica, stream, tiny_replicas
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
