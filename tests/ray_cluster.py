@@ -116,6 +116,11 @@ class RayCluster:
         address = f"http://{_HEAD}:{self._dashboard_port}"
         return _output([command, *arguments, f"--address={address}"], self.node_environment())
 
+    def logs(self) -> str:
+        """What Ray's processes have logged, of all nodes together."""
+        paths = (self._folder / "session_latest" / "logs").rglob("*")
+        return "".join(each.read_text(errors="replace") for each in paths if each.is_file())
+
     def kill(self, address: str) -> None:
         """As a machine that loses its power."""
         node = self._nodes.pop(address)

@@ -183,6 +183,18 @@ async def test_a_changed_config_is_deployed_and_no_stream_is_cut(
         assert (await client.post(PATH, json=CHAT)).status_code == 200
 
 
+async def test_a_start_that_takes_too_long_ends_itself_and_another_one_begins(
+    cluster: RayCluster,
+) -> None:
+    """No process of ours looks after a cluster's starts."""
+    cluster.change(replicas=1, start_s_max=8)  # less than vLLM takes
+    await asyncio.to_thread(cluster.start, "127.0.0.11")
+    await asyncio.to_thread(cluster.deploy)
+    ended = re.compile(rf"(\S+) -- {MODEL}: this replica was not ready within 8 s")
+    while len(set(ended.findall(await asyncio.to_thread(cluster.logs)))) < 2:
+        await asyncio.sleep(0.5)
+
+
 @contextlib.asynccontextmanager
 async def _caller(cluster: RayCluster, gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
     """With a new key."""
