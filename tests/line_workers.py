@@ -80,9 +80,10 @@ class Workers:
             await asyncio.sleep(0.02)
 
     async def until_slot(self, ticket: Ticket, *beating: PoolLine) -> None:
-        while not has_slot(ticket):
-            await self.beat(*beating)
-            await asyncio.sleep(0.02)
+        async def is_granted() -> bool:
+            return has_slot(ticket)
+
+        await self.until(is_granted, *beating)
 
     async def close(self) -> None:
         for task in self.tasks:
